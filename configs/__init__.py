@@ -1,0 +1,1 @@
+"""Presets as YAML, read with ``importlib.resources``."""

@@ -1,0 +1,1 @@
+"""Statistical shape models, each with a card that says where its numbers come from."""

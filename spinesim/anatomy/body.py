@@ -1,0 +1,246 @@
+"""Measure one vertebral body: its end plates at sub-voxel precision, its axes, canal and heights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+from spinesim.anatomy.silhouette import Silhouette
+from spinesim.anatomy.vertebra import BodyHeights, EndPlate, Vector, square_axes
+
+STEP_MM = 1.0
+"""Spacing of the columns on which the end plates are looked for."""
+
+HALF_WIDTH_MM, HALF_DEPTH_MM, HALF_HEIGHT_MM = 34.0, 46.0, 30.0
+"""Half extents of the search box about a body, along right, anterior and superior."""
+
+RIM_MM = 1.5
+"""Ring of the waist's outline that is left out of the plane fits (rounded rims)."""
+
+CANAL_STEP_MM = 1.5
+"""Spacing on which the canal is looked for."""
+
+FEWEST_COLUMNS = 40
+"""A footprint of fewer square millimetres is no vertebral body."""
+
+ROUNDS = 3
+"""Refinements of the frame; the third one moves an end plate by less than 0.1 degree."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A place to measure in: centre (world RAS, mm) and unit axes right, anterior, superior as columns."""
+
+    centre: Vector
+    axes: Float[np.ndarray, "3 3"]
+
+    def to_world(self, local: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
+        """Carry points of the frame to the world."""
+        return local @ self.axes.T + self.centre
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """What was measured on one bone (world RAS, mm).
+
+    ``width_mm`` and ``depth_mm`` are taken at the waist; ``surface`` holds the points found on both end plates.
+    """
+
+    frame: Frame
+    superior: EndPlate
+    inferior: EndPlate
+    width_mm: float
+    depth_mm: float
+    canal: Vector | None
+    heights: BodyHeights
+    surface: Float[np.ndarray, "n 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Lines along the axis of a frame, and the heights at which they enter the bone from above and from below (mm)."""
+
+    frame: Frame
+    right: Float[np.ndarray, " n"]
+    anterior: Float[np.ndarray, " n"]
+    top: Float[np.ndarray, " n"]
+    bottom: Float[np.ndarray, " n"]
+
+    def surface(self) -> Float[np.ndarray, "m 3"]:
+        """The points found on both end plates, in the world."""
+        both = [np.column_stack([self.right, self.anterior, ends]) for ends in (self.top, self.bottom)]
+        return self.frame.to_world(np.concatenate(both))
+
+
+def measure_body(bone: Silhouette, frame: Frame) -> Body | None:
+    """Measure a vertebral body, starting from a rough frame.
+
+    The body is what lies in front of the canal. Along its axis, columns one millimetre apart are followed
+    from outside to where the smoothed bone begins; robust planes through these points are the end plates, and
+    the mean of their normals is the axis of the next round.
+
+    Returns
+    -------
+    Body or None
+        None where no body can be made out.
+    """
+    for _ in range(ROUNDS):
+        canal = find_canal(bone, frame)
+        if canal is not None:
+            frame = Frame(frame.centre, square_axes(frame.axes[:, 2], frame.centre - canal))
+        columns = cast_columns(bone, frame, find_footprint(bone, frame, canal))
+        if len(columns.right) < FEWEST_COLUMNS:
+            return None
+        superior, inferior = (fit_plate(columns, ends) for ends in (columns.top, columns.bottom))
+        frame = Frame(
+            (superior.centre + inferior.centre) / 2, square_axes(superior.normal + inferior.normal, frame.axes[:, 1])
+        )
+    width, depth = (float(np.ptp(extent)) + 2 * RIM_MM + STEP_MM for extent in (columns.right, columns.anterior))
+    return Body(frame, superior, inferior, width, depth, canal, measure_heights(columns), columns.surface())
+
+
+def find_canal(bone: Silhouette, frame: Frame) -> Vector | None:
+    """Find the centre of the canal: the hole that the bone's ring leaves when it is seen along its axis.
+
+    Returns
+    -------
+    (3,) array or None
+        World RAS, mm, at the body's height; None where the ring is not closed.
+    """
+    seen = (_look(bone, frame, _sides(HALF_WIDTH_MM, HALF_DEPTH_MM, 12.0, CANAL_STEP_MM)) > 0.5).max(axis=2)
+    holes, count = ndimage.label(ndimage.binary_fill_holes(seen) & ~seen)
+    if count == 0:
+        return None
+    spots = np.array(ndimage.center_of_mass(holes > 0, holes, range(1, count + 1)))
+    areas = ndimage.sum_labels(holes > 0, holes, range(1, count + 1)) * CANAL_STEP_MM**2
+    right, anterior = (spots - (np.array(seen.shape) - 1) / 2).T * CANAL_STEP_MM
+    fitting = (anterior < -5.0) & (np.abs(right) < 10.0) & (areas > 20.0)
+    if not fitting.any():
+        return None
+    best = np.argmax(np.where(fitting, areas, 0.0))
+    return frame.to_world(np.array([right[best], anterior[best], 0.0]))
+
+
+def find_footprint(bone: Silhouette, frame: Frame, canal: Vector | None) -> Bool[np.ndarray, "n m"]:
+    """Outline the body at its waist, seen from above: the bone in front of the canal, less its rim."""
+    sides = _sides(HALF_WIDTH_MM, HALF_DEPTH_MM, 2.0, STEP_MM)
+    waist = _look(bone, frame, sides).mean(axis=2) > 0.5
+    right, anterior = np.meshgrid(*sides[:2], indexing="ij")
+    waist &= anterior > _posterior_wall(waist, right, anterior, frame, canal)
+    pieces, _ = ndimage.label(waist)
+    middle = tuple((np.array(waist.shape) - 1) // 2)
+    body = pieces == pieces[middle] if pieces[middle] else pieces > 0
+    body &= np.abs(right) <= _half_width(body, right, anterior)
+    rim = ndimage.distance_transform_edt(np.pad(body, 1))[1:-1, 1:-1] * STEP_MM
+    return body & (rim > RIM_MM)
+
+
+def _half_width(
+    body: Bool[np.ndarray, "n m"], right: Float[np.ndarray, "n m"], anterior: Float[np.ndarray, "n m"]
+) -> float:
+    """Half the width of a body, read in its front half: behind, transverse processes may join it (L5)."""
+    if not body.any():
+        return 0.0
+    front = body & (anterior >= np.median(anterior[body]))
+    return float(np.abs(right[front]).max())
+
+
+def _posterior_wall(
+    waist: Bool[np.ndarray, "n m"],
+    right: Float[np.ndarray, "n m"],
+    anterior: Float[np.ndarray, "n m"],
+    frame: Frame,
+    canal: Vector | None,
+) -> float:
+    """Where the body ends behind (mm in the frame): the front of the canal near the midline."""
+    if canal is None:
+        midline = waist & (np.abs(right) < 5.0)
+        return float(anterior[midline].min()) if midline.any() else -HALF_DEPTH_MM
+    start = float((canal - frame.centre) @ frame.axes[:, 1])
+    midline = waist & (np.abs(right) < 5.0) & (anterior > start)
+    return float(np.quantile(anterior[midline], 0.02)) if midline.any() else start
+
+
+def cast_columns(bone: Silhouette, frame: Frame, footprint: Bool[np.ndarray, "n m"]) -> Columns:
+    """Follow the columns of a footprint from above and from below to where occupancy passes 0.5 (linear between samples)."""
+    box = _bounds(footprint)
+    across, along, heights = _sides(HALF_WIDTH_MM, HALF_DEPTH_MM, HALF_HEIGHT_MM, STEP_MM)
+    across, along, footprint = across[box[0]], along[box[1]], footprint[box]
+    occupancy = _look(bone, frame, [across, along, heights])
+    solid = occupancy > 0.5
+    through = footprint & solid.any(axis=2) & ~solid[:, :, 0] & ~solid[:, :, -1]
+    column, row = np.nonzero(through)
+    occupancy, solid = occupancy[through], solid[through]
+    last = solid.shape[1] - 1 - np.argmax(solid[:, ::-1], axis=1)
+    first = np.argmax(solid, axis=1)
+    top = _crossing(occupancy, heights, last, last + 1)
+    bottom = _crossing(occupancy, heights, first, first - 1)
+    return Columns(frame, across[column], along[row], top, bottom)
+
+
+def _bounds(footprint: Bool[np.ndarray, "n m"]) -> tuple[slice, slice]:
+    """Rows and columns that a footprint fills, at least two of each."""
+    filled = [np.flatnonzero(footprint.any(axis=other)) for other in (1, 0)]
+    first, second = (slice(int(at[0]), max(int(at[-1]), int(at[0]) + 1) + 1) if len(at) else slice(0, 2) for at in filled)
+    return first, second
+
+
+def _crossing(
+    occupancy: Float[np.ndarray, "n h"], heights: Float[np.ndarray, " h"], inside: np.ndarray, outside: np.ndarray
+) -> Float[np.ndarray, " n"]:
+    """Height at which occupancy passes 0.5 between a sample inside and its neighbour outside."""
+    rows = np.arange(len(occupancy))
+    within, without = occupancy[rows, inside], occupancy[rows, outside]
+    share = (within - 0.5) / (within - without)
+    return heights[inside] + share * (heights[outside] - heights[inside])
+
+
+def fit_plate(columns: Columns, ends: Float[np.ndarray, " n"]) -> EndPlate:
+    """Lay a plane through the ends of columns, by least squares reweighted after Tukey (c = 4.685 robust sigmas)."""
+    design = np.column_stack([np.ones_like(ends), columns.right, columns.anterior])
+    weights = np.ones_like(ends)
+    for _ in range(6):
+        root = np.sqrt(weights)
+        offset, across, along = np.linalg.lstsq(design * root[:, None], ends * root, rcond=None)[0]
+        residual = ends - design @ (offset, across, along)
+        scale = max(4.685 * 1.4826 * float(np.median(np.abs(residual))), 0.5)
+        weights = np.clip(1 - (residual / scale) ** 2, 0, None) ** 2
+    right, anterior = columns.right.mean(), columns.anterior.mean()
+    centre = columns.frame.to_world(np.array([right, anterior, offset + across * right + along * anterior]))
+    normal = columns.frame.axes @ (np.array([-across, -along, 1.0]) / np.sqrt(1 + across**2 + along**2))
+    return EndPlate(centre, normal)
+
+
+def measure_heights(columns: Columns) -> BodyHeights:
+    """Read the height of a body at five places of its footprint: the mean of the columns there."""
+    height = columns.top - columns.bottom
+    right, anterior = (_from_0_to_1(c) for c in (columns.right, columns.anterior))
+    near_midline, near_middle = np.abs(right - 0.5) < 0.25, np.abs(anterior - 0.5) < 0.25
+    places = {
+        "anterior": near_midline & (anterior > 0.88),
+        "middle": near_midline & (np.abs(anterior - 0.5) < 0.12),
+        "posterior": near_midline & (anterior < 0.12),
+        "left": near_middle & (right < 0.12),
+        "right": near_middle & (right > 0.88),
+    }
+    return BodyHeights(**{place: float(height[where].mean()) if where.any() else float("nan") for place, where in places.items()})
+
+
+def _from_0_to_1(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    return (values - values.min()) / np.ptp(values)
+
+
+def _sides(width: float, depth: float, height: float, step: float) -> list[Float[np.ndarray, " n"]]:
+    """Coordinates of a lattice along right, anterior and superior (mm), symmetric about the origin."""
+    return [np.arange(-np.floor(half / step), np.floor(half / step) + 1) * step for half in (width, depth, height)]
+
+
+def _look(bone: Silhouette, frame: Frame, sides: list[Float[np.ndarray, " n"]]) -> Float[np.ndarray, "n m h"]:
+    """Occupancy on a lattice of even spacing in a frame."""
+    world_from_lattice = np.eye(4)
+    world_from_lattice[:3, :3] = frame.axes * [side[1] - side[0] for side in sides]
+    world_from_lattice[:3, 3] = frame.to_world(np.array([side[0] for side in sides]))
+    return bone.sample(world_from_lattice, (len(sides[0]), len(sides[1]), len(sides[2])))

@@ -1,0 +1,180 @@
+"""Find the spine in a label map: the pose, end plates, canal and heights of each vertebra."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+
+from spinesim.anatomy.body import Body, Frame, measure_body
+from spinesim.anatomy.grid import Grid
+from spinesim.anatomy.levels import Level
+from spinesim.anatomy.scan import LabelMap
+from spinesim.anatomy.silhouette import Silhouette, cut_out
+from spinesim.anatomy.vertebra import EndPlate, Spine, Vector, Vertebra, square_axes, unit
+from spinesim.errors import LabelError
+
+SHORN_VOLUME = 0.65
+"""An outermost bone with less than this share of its neighbour's volume was cut before it came here."""
+
+END_BONES = 4
+"""Bones at either end of the spine on which a face is looked for where the volume was cut before it came here."""
+
+FACE_MM2, FACE_FLATNESS = 300.0, 0.75
+"""Least area of such a face, and least share of the outermost layer of voxels in the next: rounded tips have a third."""
+
+LAYER = 1.2
+"""Depth of such a layer, in voxels."""
+
+CUT_SHARE = 0.5
+"""A bone is cut where more of it lies on the face than this share of its body's cross-section."""
+
+TYPICAL_DISC_MM = 5.0
+"""Gap assumed between a body that the edge cuts and its measured neighbour."""
+
+
+def estimate_spine(labels: LabelMap) -> Spine:
+    """Find every vertebra of a label map.
+
+    Vertebrae that the edge of the volume cuts, and C1 and C2, which have no body to measure, get a pose from their
+    neighbours and no heights.
+
+    Raises
+    ------
+    LabelError
+        When no level has a whole body inside the volume.
+    """
+    silhouettes = cut_out_levels(labels)
+    poses = _rough_poses(silhouettes)
+    bodies = {
+        level: measure_body(bone, poses[level])
+        for level, bone in silhouettes.items()
+        if Level.C3 <= level < Level.S
+    }
+    shorn = _shorn_levels(silhouettes) | _faced_levels(silhouettes, bodies)
+    measured = {
+        level: _vertebra(level, body)
+        for level, body in bodies.items()
+        if body and level not in shorn and _inside(body, labels.grid)
+    }
+    if not any(level != Level.S for level in measured):
+        raise LabelError(
+            f"{labels.source}: expected at least one vertebra with its whole body inside the volume, got none among "
+            f"{', '.join(level.name for level in silhouettes) or 'no level at all'}; use a scan with a larger field of view"
+        )
+    return Spine(tuple(measured.get(level) or _beside(level, measured, list(poses)) for level in poses))
+
+
+def cut_out_levels(labels: LabelMap) -> dict[Level, Silhouette]:
+    """Cut every level out of a label map, from the head down."""
+    boxes = ndimage.find_objects(labels.voxels.T)
+    return {
+        level: cut_out(labels.voxels, number, boxes[number - 1][::-1], labels.grid)
+        for level, number in labels.numbers.items()
+    }
+
+
+def _rough_poses(silhouettes: dict[Level, Silhouette]) -> dict[Level, Frame]:
+    """Guess centre and axes of each body: its deepest part, the way to its neighbours, and where its mass lies.
+
+    In every vertebra below C2 the deepest part lies in the body.
+    """
+    seeds = {level: silhouette.deepest_part() for level, silhouette in silhouettes.items()}
+    order = list(seeds)
+    poses = {}
+    for rank, level in enumerate(order):
+        above, below = order[max(rank - 1, 0)], order[min(rank + 1, len(order) - 1)]
+        up = seeds[above] - seeds[below] if above != below else np.array([0.0, 0.0, 1.0])
+        forward = seeds[level] - silhouettes[level].voxel_centres().mean(axis=0)
+        if np.linalg.norm(np.cross(unit(up), forward)) < 1.0:
+            forward = np.array([0.0, 1.0, 0.0])
+        poses[level] = Frame(seeds[level], square_axes(up, forward))
+    return poses
+
+
+def _inside(body: Body, grid: Grid) -> bool:
+    """Whether the surface points of a body's end plates all lie inside the volume."""
+    voxels = grid.to_voxel(body.surface)
+    outside = (voxels < -0.5) | (voxels > np.array(grid.shape) - 0.5)
+    return bool(outside.any(axis=1).mean() < 0.01)
+
+
+def _shorn_levels(silhouettes: dict[Level, Silhouette]) -> set[Level]:
+    """Find outermost bones that are cut although they touch no edge (a scan that was cropped, then padded or turned)."""
+    volumes = {level: bone.volume_mm3() for level, bone in silhouettes.items() if level != Level.S}
+    order = list(volumes)
+    shorn = set()
+    for side in (order, order[::-1]):
+        for outer, inner in zip(side, side[1:], strict=False):
+            if volumes[outer] >= SHORN_VOLUME * volumes[inner]:
+                break
+            shorn.add(outer)
+    return shorn
+
+
+def _faced_levels(silhouettes: dict[Level, Silhouette], bodies: dict[Level, Body | None]) -> set[Level]:
+    """Find bones that end on a flat face at either end of the spine: the edge of a volume that was padded or turned.
+
+    Where bones reach the volume's own edge, that is what cuts them.
+    """
+    order = [level for level in silhouettes if level != Level.S]
+    found = set()
+    for end in (order[:END_BONES], order[: -END_BONES - 1 : -1]):
+        if len(end) < 2 or any(silhouettes[level].cut for level in end):
+            continue
+        bones = {level: silhouettes[level].voxel_centres() for level in end}
+        outward = bones[end[0]].mean(axis=0) - silhouettes[order[-1] if end[0] == order[0] else order[0]].voxel_centres().mean(axis=0)
+        for level, area in _face_areas(bones, unit(outward), silhouettes[end[0]].grid).items():
+            body = bodies.get(level)
+            if body and area > CUT_SHARE * np.pi / 4 * body.width_mm * body.depth_mm:
+                found.add(level)
+    return found
+
+
+def _face_areas(
+    bones: dict[Level, Float[np.ndarray, "n 3"]], outward: Vector, grid: Grid
+) -> dict[Level, float]:
+    """Area (mm2) of each bone on the flat face that bounds them all on one side; empty where there is none.
+
+    Planes that touch the bones' convex hull are tried. A cut leaves as many voxels in the layer at the plane as in the
+    next one; where a plane touches rounded tips, the layers grow as 1 to 3.
+    """
+    points, depth = np.concatenate(list(bones.values())), LAYER * float(grid.spacing_mm.max())
+    planes = np.unique(np.round(ConvexHull(points).equations, 6), axis=0)
+    planes = planes[planes[:, :3] @ outward > 0.5]
+    below = -(points @ planes[:, :3].T + planes[:, 3])
+    layers = [np.count_nonzero((below >= k * depth) & (below < (k + 1) * depth), axis=0) for k in (0, 1)]
+    best = int(layers[0].argmax())
+    per_voxel = grid.voxel_volume_mm3 / depth
+    if layers[0][best] < max(FACE_MM2 / per_voxel, FACE_FLATNESS * layers[1][best]):
+        return {}
+    near = {level: -(centres @ planes[best, :3] + planes[best, 3]) < depth for level, centres in bones.items()}
+    return {level: per_voxel * float(np.count_nonzero(voxels)) for level, voxels in near.items()}
+
+
+def _vertebra(level: Level, body: Body) -> Vertebra:
+    """Name a measured body."""
+    return Vertebra(
+        level,
+        body.frame.centre,
+        body.frame.axes,
+        body.superior,
+        body.inferior,
+        body.width_mm,
+        body.depth_mm,
+        body.canal,
+        body.heights,
+        measured=True,
+    )
+
+
+def _beside(level: Level, measured: dict[Level, Vertebra], present: list[Level]) -> Vertebra:
+    """Give an unmeasured level the pose of the nearest measured one, moved along its axis by the levels between them."""
+    rank = present.index(level)
+    near = min(measured.values(), key=lambda vertebra: abs(present.index(vertebra.level) - rank))
+    up = near.axes[:, 2]
+    height = (near.superior.centre - near.inferior.centre) @ up
+    centre = near.centre + (present.index(near.level) - rank) * (height + TYPICAL_DISC_MM) * up
+    plates = [EndPlate(centre + sign * height / 2 * up, up) for sign in (1, -1)]
+    return Vertebra(level, centre, near.axes, *plates, near.width_mm, near.depth_mm)

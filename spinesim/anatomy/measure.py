@@ -1,0 +1,119 @@
+"""Everything that is read off a spine: curves, sagittal angles, rotations, discs and heights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from spinesim.anatomy.curves import Curve, coronal_tilt, find_curves, sagittal_tilt
+from spinesim.anatomy.levels import Level
+from spinesim.anatomy.vertebra import BodyHeights, Spine, Vertebra
+
+KYPHOSES = ((Level.T4, Level.T12), (Level.T5, Level.T12), (Level.T1, Level.T12))
+LORDOSES = ((Level.L1, Level.S), (Level.T12, Level.L5), (Level.L1, Level.L5), (Level.T12, Level.S))
+
+GENANT_LOSS = (0.20, 0.25, 0.40)
+"""Loss of height from which Genant grades 1, 2 and 3 count (Genant 1993; Wang 2019)."""
+
+
+@dataclass(frozen=True)
+class Disc:
+    """The space between two measured end plates: height in mm, wedge in radians.
+
+    ``coronal_wedge`` is positive when the disc opens to the patient's left, ``sagittal_wedge`` when it opens forward.
+    """
+
+    upper: Level
+    lower: Level
+    height_mm: float
+    coronal_wedge: float
+    sagittal_wedge: float
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What was measured on a spine (radians and mm); keys are levels or pairs of levels."""
+
+    curves: tuple[Curve, ...]
+    kyphosis: dict[tuple[Level, Level], float]
+    lordosis: dict[tuple[Level, Level], float]
+    rotation: dict[Level, float]
+    discs: tuple[Disc, ...]
+    heights: dict[Level, BodyHeights]
+    genant: dict[Level, int]
+    unmeasured: tuple[Level, ...]
+
+    def curve_at(self, level: Level) -> Curve | None:
+        """The largest curve that holds a level, if there is one."""
+        return next((curve for curve in self.curves if curve.holds(level)), None)
+
+
+def measure_spine(spine: Spine) -> Measures:
+    """Measure a spine as far as its levels are there."""
+    axes = spine.patient_axes
+    return Measures(
+        curves=find_curves(spine),
+        kyphosis=_sagittal_angles(spine, KYPHOSES, sign=1.0),
+        lordosis=_sagittal_angles(spine, LORDOSES, sign=-1.0),
+        rotation={v.level: axial_rotation(v, axes) for v in spine.whole},
+        discs=measure_discs(spine),
+        heights={v.level: v.heights for v in spine.whole if v.heights},
+        genant={v.level: genant_grade(v, spine) for v in spine.whole},
+        unmeasured=tuple(v.level for v in spine if not v.measured),
+    )
+
+
+def axial_rotation(vertebra: Vertebra, patient_axes: Float[np.ndarray, "3 3"]) -> float:
+    """Rotation about the patient's long axis: radians, positive when the front of the body turns to the patient's right.
+
+    The vertebra's own anterior (from the centre of the canal to the centre of the body) is seen from above.
+    """
+    right, anterior, _ = patient_axes.T @ vertebra.axes[:, 1]
+    return float(np.arctan2(right, anterior))
+
+
+def _sagittal_angles(spine: Spine, pairs: tuple[tuple[Level, Level], ...], sign: float) -> dict[tuple[Level, Level], float]:
+    """Angle seen from the side, from the upper level's upper plate to the lower level's lower plate (the sacrum's upper)."""
+    measured = {v.level: v for v in spine if v.measured}
+    angles = {}
+    for upper, lower in pairs:
+        if upper in measured and lower in measured:
+            end = measured[lower].superior if lower == Level.S else measured[lower].inferior
+            top = sagittal_tilt(measured[upper].superior, spine.patient_axes)
+            angles[upper, lower] = sign * (top - sagittal_tilt(end, spine.patient_axes))
+    return angles
+
+
+def measure_discs(spine: Spine) -> tuple[Disc, ...]:
+    """Measure the discs between neighbouring measured vertebrae."""
+    axes = spine.patient_axes
+    discs = []
+    for above, below in zip(spine.vertebrae, spine.vertebrae[1:], strict=False):
+        if not (above.measured and below.measured):
+            continue
+        up = above.inferior.normal + below.superior.normal
+        height = float((above.inferior.centre - below.superior.centre) @ up / np.linalg.norm(up))
+        coronal = coronal_tilt(below.superior, axes) - coronal_tilt(above.inferior, axes)
+        sagittal = sagittal_tilt(below.superior, axes) - sagittal_tilt(above.inferior, axes)
+        discs.append(Disc(above.level, below.level, height, coronal, sagittal))
+    return tuple(discs)
+
+
+def genant_grade(vertebra: Vertebra, spine: Spine) -> int:
+    """Grade a body's loss of height (0 to 3): the lowest of front and middle against the back, and of the back against its neighbours'.
+
+    References
+    ----------
+    Genant HK et al. (1993). Vertebral fracture assessment using a semiquantitative technique. J Bone Miner Res 8:1137-1148.
+    """
+    heights = vertebra.heights
+    if heights is None:
+        return 0
+    whole = spine.whole
+    rank = whole.index(vertebra)
+    beside = [w.heights.posterior for w in (*whole[max(rank - 1, 0) : rank], *whole[rank + 1 : rank + 2]) if w.heights]
+    ratios = [heights.anterior / heights.posterior, heights.middle / heights.posterior]
+    ratios += [heights.posterior / np.mean(beside)] if beside else []
+    return int(np.searchsorted(GENANT_LOSS, 1 - min(ratios), side="right"))

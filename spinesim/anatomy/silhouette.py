@@ -1,0 +1,75 @@
+"""One bone of a label map as a smooth solid that can be sampled anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+from spinesim.anatomy.grid import Grid
+
+SMOOTHING_MM = 1.2
+"""Width (standard deviation) of the Gaussian that rounds the voxel staircase off."""
+
+MARGIN_MM = 6.0
+"""Room around the bone, so that the smoothed solid fades out inside its box."""
+
+
+COARSE_MM = 2.0
+"""Spacing on which the deepest part of a bone is looked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Silhouette:
+    """A bone's mask cut out of its label map, and its smoothed occupancy (0 to 1; its surface lies at 0.5)."""
+
+    mask: Bool[np.ndarray, "i j k"]
+    occupancy: Float[np.ndarray, "i j k"]
+    grid: Grid
+    cut: bool
+
+    def sample(
+        self, world_from_lattice: Float[np.ndarray, "4 4"], shape: tuple[int, int, int]
+    ) -> Float[np.ndarray, "n m h"]:
+        """Occupancy on a lattice placed in the world (trilinear; 0 outside the box)."""
+        here = self.grid.voxel_from_world @ world_from_lattice
+        return ndimage.affine_transform(
+            self.occupancy, here[:3, :3], here[:3, 3], shape, order=1, mode="constant", prefilter=False
+        )
+
+    def voxel_centres(self) -> Float[np.ndarray, "n 3"]:
+        """World positions of the voxels of the bone."""
+        return self.grid.to_world(np.argwhere(self.mask).astype(float))
+
+    def volume_mm3(self) -> float:
+        """Volume of the bone."""
+        return float(np.count_nonzero(self.mask)) * self.grid.voxel_volume_mm3
+
+    def deepest_part(self) -> Float[np.ndarray, " 3"]:
+        """Centre (world) of what lies far from the bone's surface, found on a lattice of about 2 mm."""
+        step = np.maximum(1, np.round(COARSE_MM / self.grid.spacing_mm)).astype(int)
+        coarse = self.mask[:: step[0], :: step[1], :: step[2]]
+        depth = ndimage.distance_transform_edt(coarse, sampling=self.grid.spacing_mm * step)
+        return self.grid.to_world(np.argwhere(depth > 0.75 * depth.max()) * step.astype(float)).mean(axis=0)
+
+
+def cut_out(voxels: np.ndarray, number: int, box: tuple[slice, slice, slice], grid: Grid) -> Silhouette:
+    """Cut one label number out of a label map, with a margin, and smooth it.
+
+    ``box`` is the number's bounding box as ``scipy.ndimage.find_objects`` gives it. Beyond the edge of
+    the volume the bone is taken to go on as it was at the edge.
+    """
+    margin = np.ceil(MARGIN_MM / grid.spacing_mm).astype(int)
+    start = np.array([side.start for side in box]) - margin
+    stop = np.array([side.stop for side in box]) + margin
+    inside = tuple(slice(max(a, 0), min(b, n)) for a, b, n in zip(start, stop, grid.shape, strict=True))
+    mask = np.pad(
+        voxels[inside] == number,
+        [(s.start - a, b - s.stop) for s, a, b in zip(inside, start, stop, strict=True)],
+        mode="edge",
+    )
+    occupancy = ndimage.gaussian_filter(mask.astype(np.float32), SMOOTHING_MM / grid.spacing_mm, truncate=3.0)
+    cut = any(side.start == 0 or side.stop == n for side, n in zip(box, grid.shape, strict=True))
+    return Silhouette(mask, occupancy, grid.cropped(tuple(start), tuple(stop)), cut)

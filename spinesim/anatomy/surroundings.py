@@ -1,0 +1,64 @@
+"""What lies outside the patient on a CT: the table and other things that hold still."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool
+from scipy import ndimage
+
+from spinesim.anatomy.grid import Grid
+from spinesim.anatomy.scan import Volume
+
+COARSE_MM = 3.0
+"""Spacing on which body and table are told apart."""
+
+BODY_HU = -400.0
+"""Softer than this is no body: between lung and fat."""
+
+MATTER_HU = -850.0
+"""Denser than this is no air: foam and sheets count as matter."""
+
+SMALLEST_MM3 = 5_000.0
+"""Matter outside the body of less volume than this is noise."""
+
+
+def find_table(image: Volume) -> tuple[Bool[np.ndarray, "i j k"], Grid] | None:
+    """Find what lies below (or above) the patient and must hold still: the scanner's table, its mat, a head rest.
+
+    The body is the largest piece of soft tissue and bone after a morphological opening, which parts it from what it
+    lies on. Of the matter outside it, that on the side of the table is taken: of front and back, the one that has more of it.
+
+    Returns
+    -------
+    (mask, grid) or None
+        On a grid of about 3 mm; None when nothing lies outside the body.
+    """
+    step = np.maximum(1, np.round(COARSE_MM / image.grid.spacing_mm)).astype(int)
+    affine = image.grid.world_from_voxel.copy()
+    affine[:3, :3] = affine[:3, :3] * step
+    hu = image.hu(image.voxels[:: step[0], :: step[1], :: step[2]])
+    grid = Grid(hu.shape, affine)
+    body = _body(hu)
+    if not body.any():
+        return None
+    matter = (hu > MATTER_HU) & ~ndimage.binary_dilation(body, iterations=2)
+    front = grid.to_world(np.indices(hu.shape).reshape(3, -1).T.astype(float))[:, 1].reshape(hu.shape)
+    middle = np.median(front[body])
+    table = max((matter & (front < middle), matter & (front >= middle)), key=np.count_nonzero)
+    pieces, count = ndimage.label(table, structure=np.ones((3, 3, 3)))
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1) * grid.voxel_volume_mm3
+    sizes[0] = 0
+    kept = np.isin(pieces, np.flatnonzero(sizes >= SMALLEST_MM3))
+    return (kept, grid) if kept.any() else None
+
+
+def _body(hu: np.ndarray) -> Bool[np.ndarray, "i j k"]:
+    """The patient: the largest piece denser than lung, its hollows filled slice by slice along every axis."""
+    solid = ndimage.binary_opening(np.pad(hu > BODY_HU, 2, mode="edge"), iterations=2)[2:-2, 2:-2, 2:-2]
+    pieces, count = ndimage.label(solid)
+    if count == 0:
+        return solid
+    body = pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax())
+    for axis in range(3):
+        body |= np.stack([ndimage.binary_fill_holes(plane) for plane in np.moveaxis(body, axis, 0)], axis=axis)
+    return ndimage.binary_dilation(body, iterations=1)

@@ -1,0 +1,145 @@
+"""A vertebra, its end plates, and the spine that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float
+
+from spinesim.anatomy.levels import Level
+
+Vector = Float[np.ndarray, " 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class EndPlate:
+    """The plane of an end plate: its centre (world RAS, mm) and its unit normal, which points up."""
+
+    centre: Vector
+    normal: Vector
+
+    def moved(self, new_from_old: Float[np.ndarray, "4 4"]) -> EndPlate:
+        """Carry the plane through a rigid motion."""
+        turn = new_from_old[:3, :3]
+        return EndPlate(turn @ self.centre + new_from_old[:3, 3], turn @ self.normal)
+
+
+@dataclass(frozen=True)
+class BodyHeights:
+    """Heights of a vertebral body in mm, at its front, middle, back, left and right (the patient's)."""
+
+    anterior: float
+    middle: float
+    posterior: float
+    left: float
+    right: float
+
+
+@dataclass(frozen=True, eq=False)
+class Vertebra:
+    """A vertebra in the world (RAS, mm).
+
+    ``axes`` holds the unit axes as columns: towards the patient's right, anterior, superior. ``centre`` is the centre of the
+    body. A vertebra that the edge of the volume cuts has a pose (from its neighbours) but is not ``measured`` and has no
+    ``heights``: it moves, and that is all. Of a sacrum only the upper plate is measured. ``width_mm`` and ``depth_mm`` are the
+    body's extents at its waist.
+    """
+
+    level: Level
+    centre: Vector
+    axes: Float[np.ndarray, "3 3"]
+    superior: EndPlate
+    inferior: EndPlate
+    width_mm: float
+    depth_mm: float
+    canal: Vector | None = None
+    heights: BodyHeights | None = None
+    measured: bool = False
+
+    @cached_property
+    def world_from_vertebra(self) -> Float[np.ndarray, "4 4"]:
+        """The vertebra's frame as an affine."""
+        affine = np.eye(4)
+        affine[:3, :3], affine[:3, 3] = self.axes, self.centre
+        return affine
+
+    def moved(
+        self,
+        new_from_old: Float[np.ndarray, "4 4"],
+        superior: Float[np.ndarray, "4 4"] | None = None,
+        inferior: Float[np.ndarray, "4 4"] | None = None,
+    ) -> Vertebra:
+        """Carry the vertebra through a rigid motion; its end plates through their own, if they have one (wedging)."""
+        turn, shift = new_from_old[:3, :3], new_from_old[:3, 3]
+        return replace(
+            self,
+            centre=turn @ self.centre + shift,
+            axes=turn @ self.axes,
+            superior=self.superior.moved(new_from_old if superior is None else superior),
+            inferior=self.inferior.moved(new_from_old if inferior is None else inferior),
+            canal=None if self.canal is None else turn @ self.canal + shift,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Spine:
+    """Vertebrae from the head down, and the sacrum's plate if it was found."""
+
+    vertebrae: tuple[Vertebra, ...]
+
+    def __post_init__(self) -> None:
+        ordered = tuple(sorted(self.vertebrae, key=lambda vertebra: vertebra.level))
+        object.__setattr__(self, "vertebrae", ordered)
+
+    def __iter__(self) -> Iterator[Vertebra]:
+        return iter(self.vertebrae)
+
+    def __len__(self) -> int:
+        return len(self.vertebrae)
+
+    def __contains__(self, level: object) -> bool:
+        return any(vertebra.level == level for vertebra in self.vertebrae)
+
+    def __getitem__(self, level: Level) -> Vertebra:
+        for vertebra in self.vertebrae:
+            if vertebra.level == level:
+                return vertebra
+        raise KeyError(level)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels from the head down."""
+        return tuple(vertebra.level for vertebra in self.vertebrae)
+
+    @cached_property
+    def whole(self) -> tuple[Vertebra, ...]:
+        """The vertebrae that can be measured, without the sacrum."""
+        return tuple(v for v in self.vertebrae if v.measured and v.level != Level.S)
+
+    @cached_property
+    def patient_axes(self) -> Float[np.ndarray, "3 3"]:
+        """The patient's right, anterior and superior as unit columns, found from the spine itself.
+
+        Superior runs along the chord from the lowest to the highest whole body; right is the mean of the
+        vertebrae's own right, made square to it. So moving the patient in the scanner moves no angle.
+        """
+        whole = self.whole
+        superior = unit(whole[0].centre - whole[-1].centre) if len(whole) > 1 else whole[0].axes[:, 2]
+        right = np.sum([vertebra.axes[:, 0] for vertebra in whole], axis=0)
+        right = unit(right - (right @ superior) * superior)
+        return np.column_stack([right, np.cross(superior, right), superior])
+
+
+def unit(vector: Vector) -> Vector:
+    """Scale a vector to length one."""
+    return vector / np.linalg.norm(vector)
+
+
+def square_axes(up: Vector, forward: Vector) -> Float[np.ndarray, "3 3"]:
+    """Build unit axes right, anterior, superior (columns) from a way up and a rough way forward."""
+    superior = unit(up)
+    anterior = unit(forward - (forward @ superior) * superior)
+    return np.column_stack([np.cross(anterior, superior), anterior, superior])

@@ -1,0 +1,101 @@
+"""Carry a plan out on a scan: anchors, flow, field, and the warped scan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool
+from scipy import ndimage
+
+from spinesim.anatomy.grid import Grid
+from spinesim.anatomy.plan import Part, Plan
+from spinesim.anatomy.scan import Scan
+from spinesim.anatomy.surroundings import find_table
+from spinesim.anatomy.vertebra import Spine
+from spinesim.deform.field import Field
+from spinesim.deform.flow import FlowSettings, Held, follow_flow
+from spinesim.deform.regions import DistanceMap, level_map, measure_distances
+from spinesim.deform.unfold import unfold
+from spinesim.deform.warp import Carriage, warp_image, warp_labels
+from spinesim.errors import PathologyError
+
+ATTEMPTS = (
+    FlowSettings(steps=12, shell_mm=1.6, power=2.0, spacing_mm=2.5),
+    FlowSettings(steps=24, shell_mm=2.2, power=1.5, spacing_mm=2.0),
+)
+"""Ways to follow the flow, from cheap to careful: the first whose field does not fold is taken."""
+
+
+@dataclass(frozen=True, eq=False)
+class Deformation:
+    """A plan made into a field over an output grid, and how it came out."""
+
+    plan: Plan
+    field: Field
+    output: Grid
+    settings: FlowSettings
+    jacobian: tuple[float, float]
+    mended_nodes: int
+
+    def carriages(self) -> dict:
+        """How each level is carried."""
+        found = {}
+        for anchor in self.plan.anchors:
+            if anchor.part in (Part.WHOLE, Part.ARCH):
+                found[anchor.level] = Carriage(anchor.motion.last, rigid=anchor.part is Part.WHOLE)
+        return found
+
+
+def build_deformation(
+    scan: Scan, spine: Spine, plan: Plan, output: Grid, told: Callable[[str], None] = lambda _: None
+) -> Deformation:
+    """Find a field without folds for a plan.
+
+    Raises
+    ------
+    PathologyError
+        When every way to follow the flow folds somewhere.
+    """
+    table = _table(scan)
+    levels = level_map(scan.labels)
+    best = None
+    for settings in ATTEMPTS:
+        told(f"flow: {settings.steps} steps, shell {settings.shell_mm:g} mm, field {settings.spacing_mm:g} mm")
+        anchors = _anchors(levels, scan.grid, spine, plan, settings.shell_mm)
+        field, mended = unfold(follow_flow([*anchors, *table], output, settings))
+        best = Deformation(plan, field, output, settings, field.jacobian_range(), mended)
+        if best.jacobian[0] > 0:
+            return best
+    raise PathologyError(
+        f"flow: expected a field without folds, got a smallest Jacobian of {best.jacobian[0]:.2f} in the most careful "
+        "try; ask for a smaller deformity"
+    )
+
+
+def _anchors(levels: np.ndarray, grid: Grid, spine: Spine, plan: Plan, shell_mm: float) -> list[Held]:
+    boxes = ndimage.find_objects(levels)
+    return [
+        (measure_distances(levels, grid, boxes[a.level - 1], spine[a.level], a.part, shell_mm), a.motion)
+        for a in plan.anchors
+    ]
+
+
+def _table(scan: Scan) -> list[Held]:
+    """The table as an anchor that holds still, where there is one."""
+    found = find_table(scan.image) if scan.image is not None else None
+    if found is None:
+        return []
+    mask, grid = found
+    distance = ndimage.distance_transform_edt(~mask, sampling=grid.spacing_mm).astype(np.float32)
+    return [(DistanceMap(distance, grid), None)]
+
+
+def warp_scan(scan: Scan, deformation: Deformation) -> tuple[Scan, Bool[np.ndarray, "i j k"]]:
+    """Warp image and labels; the mask tells the voxels that came from outside the image."""
+    labels = warp_labels(scan.labels, deformation.carriages(), deformation.field, deformation.output)
+    if scan.image is None:
+        return Scan(labels), np.zeros(deformation.output.shape, dtype=bool)
+    image, outside = warp_image(scan.image, deformation.field, deformation.output)
+    return Scan(labels, image), outside

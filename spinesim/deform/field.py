@@ -1,0 +1,81 @@
+"""A displacement field: where each point of the output comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from spinesim.anatomy.grid import Grid
+from spinesim.anatomy.scan import read_only
+from spinesim.deform.kernels import cell_determinants, trace_sources
+from spinesim.errors import GeometryError
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """A backward field on a grid of its own, trilinear between its nodes.
+
+    Parameters
+    ----------
+    displacement : (i, j, k, 3) float32 array
+        Source point less target point, world RAS, mm.
+    grid : Grid
+        Nodes of the field; its axes run along those of the output that it was made for.
+    """
+
+    displacement: Float[np.ndarray, "i j k 3"]
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        if self.displacement.shape != (*self.grid.shape, 3):
+            raise GeometryError(f"field: expected {(*self.grid.shape, 3)} numbers, got {self.displacement.shape}")
+        object.__setattr__(self, "displacement", read_only(self.displacement))
+
+    def jacobian_range(self) -> tuple[float, float]:
+        """Smallest and largest Jacobian determinant at the corners of all cells: below 0 the field folds."""
+        low, high = determinants(self.displacement, self.grid)
+        return float(low.min()), float(high.max())
+
+    def lookup(self, output: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """How voxels of an output grid find their place in the field: scale and shift to nodes, and voxel to world (3x4).
+
+        Raises
+        ------
+        GeometryError
+            When the axes differ, or the output reaches beyond the field.
+        """
+        nodes = self.grid.voxel_from_world @ output.world_from_voxel
+        scale, shift = np.diag(nodes)[:3].copy(), nodes[:3, 3].copy()
+        last = shift + scale * (np.array(output.shape) - 1)
+        straight = np.abs(nodes[:3, :3] - np.diag(scale)).max() < 1e-6
+        if not straight or shift.min() < 0 or (last >= np.array(self.grid.shape) - 1).any():
+            raise GeometryError(f"field: expected an output grid inside the field's and along its axes, got {output.describe()}")
+        return scale, shift, np.ascontiguousarray(output.world_from_voxel[:3])
+
+    def sources(self, output: Grid, voxels: np.ndarray) -> Float[np.ndarray, "n 3"]:
+        """World points that voxels (rows of indices) of an output grid come from."""
+        out = np.empty((len(voxels), 3))
+        trace_sources(np.ascontiguousarray(voxels, dtype=float), self.displacement, *self.lookup(output), out)
+        return out
+
+
+def determinants(
+    displacement: Float[np.ndarray, "i j k 3"], grid: Grid
+) -> tuple[Float[np.ndarray, "a b c"], Float[np.ndarray, "a b c"]]:
+    """Smallest and largest Jacobian determinant at the corners of each cell of a trilinear field."""
+    cells = tuple(n - 1 for n in displacement.shape[:3])
+    low, high = np.empty(cells, dtype=np.float32), np.empty(cells, dtype=np.float32)
+    cell_determinants(displacement, np.linalg.inv(grid.world_from_voxel[:3, :3]), low, high)
+    return low, high
+
+
+def field_grid(output: Grid, spacing_mm: float) -> Grid:
+    """Lay a grid of nodes over an output grid, along its axes, one cell larger on every side; never finer than the output."""
+    spacing = np.maximum(output.spacing_mm, spacing_mm)
+    shape = np.ceil((np.array(output.shape) - 1) * output.spacing_mm / spacing).astype(int) + 3
+    affine = np.eye(4)
+    affine[:3, :3] = output.direction * spacing
+    affine[:3, 3] = output.world_from_voxel[:3, 3] - affine[:3, :3] @ np.ones(3)
+    return Grid(tuple(shape), affine)

@@ -1,0 +1,127 @@
+"""The anchored flow: carry the points of a grid back along the moving anchors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy import ndimage
+
+from spinesim.anatomy.grid import Grid
+from spinesim.anatomy.plan import Motion
+from spinesim.deform.field import Field, field_grid
+from spinesim.deform.kernels import carry_back
+from spinesim.deform.regions import DistanceMap
+
+POINTS_AT_ONCE = 400_000
+"""Points carried in one call: bounds the memory of the double-precision coordinates."""
+
+
+COARSE_MM = 6.0
+"""Far from every anchor the field is smooth: there the flow is followed on nodes this far apart, and splined between."""
+
+NEAR_MM = 18.0
+"""Nodes that come nearer than this to an anchor are followed themselves."""
+
+
+@dataclass(frozen=True)
+class FlowSettings:
+    """How finely the flow is followed.
+
+    ``steps`` in time, ``shell_mm`` that touching bones give up, ``power`` of the weights' fall-off, ``spacing_mm`` of the field's nodes.
+    """
+
+    steps: int = 12
+    shell_mm: float = 1.6
+    power: float = 2.0
+    spacing_mm: float = 2.5
+
+
+Held = tuple[DistanceMap, Motion | None]
+"""An anchor as the flow sees it: its distance map, and its motion, or None for one that holds still."""
+
+
+def follow_flow(anchors: Sequence[Held], output: Grid, settings: FlowSettings) -> Field:
+    """Follow the flow back from every node of a field over an output grid.
+
+    The velocity at a point is the mean of the anchors' own motions, weighted by ``1 / (d^2 + e^2)^p`` with
+    ``d`` the distance to the anchor in its rest frame. So weights travel with the bones, a bone stays rigid however far it goes, and
+    a flow of small steps does not fold.
+
+    Parameters
+    ----------
+    anchors : sequence of (DistanceMap, Motion or None)
+        All of them count everywhere: cutting one off would tear the field.
+    output : Grid
+        Grid that the field shall serve.
+    settings : FlowSettings
+        Steps, fall-off and spacing.
+    """
+    grid = field_grid(output, settings.spacing_mm)
+    flow = _Flow(_pack(anchors), _step_motions(anchors, settings.steps), settings.power)
+    coarse = field_grid(output, max(COARSE_MM, 2 * settings.spacing_mm))
+    far, nearest = flow.carry(coarse, np.arange(coarse.size))
+    far = far.reshape(*coarse.shape, 3)
+    near = ndimage.binary_dilation(nearest.reshape(coarse.shape) < NEAR_MM, structure=np.ones((3, 3, 3)))
+    displacement = _refine(far, coarse, grid)
+    index = np.flatnonzero(_refine(near[..., None].astype(np.float32), coarse, grid, order=1)[..., 0] > 0.01)
+    displacement.reshape(-1, 3)[index] = flow.carry(grid, index)[0]
+    return Field(displacement, grid)
+
+
+def _refine(values: Float[np.ndarray, "i j k c"], coarse: Grid, fine: Grid, order: int = 3) -> np.ndarray:
+    """Carry numbers from the nodes of a coarse grid to those of a finer one with the same axes (spline of an order)."""
+    nodes = coarse.voxel_from_world @ fine.world_from_voxel
+    out = np.empty((*fine.shape, values.shape[-1]), dtype=np.float32)
+    for part in range(values.shape[-1]):
+        ndimage.affine_transform(
+            values[..., part], np.diag(nodes)[:3], nodes[:3, 3], fine.shape, out[..., part], order, mode="nearest"
+        )
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class _Flow:
+    """Anchors and their steps, packed for the compiled loop."""
+
+    maps: tuple[np.ndarray, ...]
+    motions: tuple[np.ndarray, ...]
+    power: float
+
+    def carry(self, grid: Grid, index: np.ndarray) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, " n"]]:
+        """Displacement of some nodes of a grid (flat indices), and the nearest that each came to an anchor (mm)."""
+        displacement = np.empty((len(index), 3), dtype=np.float32)
+        nearest = np.empty(len(index), dtype=np.float32)
+        for start in range(0, len(index), POINTS_AT_ONCE):
+            part = slice(start, start + POINTS_AT_ONCE)
+            rest = grid.to_world(np.stack(np.unravel_index(index[part], grid.shape), axis=1).astype(float))
+            points = rest.copy()
+            carry_back(points, nearest[part], *self.maps, *self.motions, self.power)
+            displacement[part] = points - rest
+        return displacement, nearest
+
+
+def _pack(anchors: Sequence[Held]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Lay all distance maps end to end for the compiled loop."""
+    maps = [np.ascontiguousarray(region.distance, dtype=np.float32) for region, _ in anchors]
+    offsets = np.cumsum([0, *(m.size for m in maps)])[:-1]
+    shapes = np.array([m.shape for m in maps], dtype=np.int64)
+    spacings = np.array([region.grid.spacing_mm for region, _ in anchors])
+    return np.concatenate([m.ravel() for m in maps]), offsets, shapes, spacings
+
+
+def _step_motions(
+    anchors: Sequence[Held], steps: int
+) -> tuple[Float[np.ndarray, "s a 3 4"], Float[np.ndarray, "s a 3 4"]]:
+    """For each step back: world to each anchor's rest voxels, and each anchor's own way (less the identity)."""
+    times = np.linspace(1, 0, steps + 1)
+    rest_from_now = np.empty((steps, len(anchors), 3, 4))
+    step_back = np.empty((steps, len(anchors), 3, 4))
+    for rank, (region, motion) in enumerate(anchors):
+        poses = np.tile(np.eye(4), (steps + 1, 1, 1)) if motion is None else motion.at(times)
+        inverse = np.linalg.inv(poses)
+        rest_from_now[:, rank] = (region.grid.voxel_from_world @ inverse[:-1])[:, :3]
+        step_back[:, rank] = (poses[1:] @ inverse[:-1] - np.eye(4))[:, :3]
+    return rest_from_now, step_back

@@ -1,0 +1,116 @@
+"""Where an anchor holds: distance from the part of the bone that moves with it, in its rest frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+from spinesim.anatomy.grid import Grid
+from spinesim.anatomy.plan import Part
+from spinesim.anatomy.scan import LabelMap
+from spinesim.anatomy.vertebra import Vertebra
+
+MARGIN_MM = 24.0
+"""Room around a bone in which its distance map is exact; farther out the distance to the box is added."""
+
+BLOCK_MM = 1.5
+"""Voxels finer than this are taken together in blocks: a block belongs to a bone if any of its voxels does."""
+
+PLATE_SHARE = 0.3
+"""Share of the height of a body that moves with each end plate when the vertebra is wedged."""
+
+
+@dataclass(frozen=True, eq=False)
+class DistanceMap:
+    """Distance in mm to an anchor's region, 0 inside, on a block of voxels that surrounds it."""
+
+    distance: Float[np.ndarray, "i j k"]
+    grid: Grid
+
+
+def level_map(labels: LabelMap) -> np.ndarray:
+    """Rewrite a label map with the ranks of levels (``Level`` values) and 0 for everything else."""
+    table = np.zeros(int(labels.voxels.max()) + 1, dtype=np.uint8)
+    for level, number in labels.numbers.items():
+        table[number] = level
+    return table[labels.voxels]
+
+
+def measure_distances(
+    levels: np.ndarray, grid: Grid, box: tuple[slice, slice, slice], vertebra: Vertebra, part: Part, shell_mm: float
+) -> DistanceMap:
+    """Measure the distance to a part of a bone.
+
+    Parameters
+    ----------
+    levels : (i, j, k) array
+        Ranks of levels, 0 elsewhere (``level_map``).
+    grid : Grid
+        Where these voxels lie.
+    box : (3,) tuple of slice
+        The bone's bounding box.
+    vertebra, part
+        The bone, and the part of it that is meant.
+    shell_mm : float
+        The bone gives up what lies nearer than this to another bone, so that touching bones leave the flow some room.
+    """
+    level = vertebra.level
+    start, stop, factor = _block_frame(box, grid)
+    padded = _cut(levels, start, stop)
+    own, others = _blocks(padded == level, factor), _blocks((padded > 0) & (padded != level), factor)
+    coarse = _coarse_grid(grid, start, own.shape, factor)
+    own &= _belongs(part, vertebra, coarse, own.shape)
+    if others.any() and shell_mm > 0:
+        kept = own & (ndimage.distance_transform_edt(~others, sampling=coarse.spacing_mm) > shell_mm)
+        own = kept if kept.any() else own
+    half_block = (factor - 1) * grid.spacing_mm / 2
+    distance = ndimage.distance_transform_edt(~own, sampling=coarse.spacing_mm) - np.linalg.norm(half_block)
+    return DistanceMap(np.maximum(distance, 0).astype(np.float32), coarse)
+
+
+def _block_frame(box: tuple[slice, ...], grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First voxel, voxel after the last, and block size of a box with margin, in whole blocks."""
+    factor = np.maximum(1, np.floor(BLOCK_MM / grid.spacing_mm + 1e-6)).astype(int)
+    margin = np.ceil(MARGIN_MM / grid.spacing_mm).astype(int)
+    start = np.array([side.start for side in box]) - margin
+    stop = np.array([side.stop for side in box]) + margin
+    stop = start + np.ceil((stop - start) / factor).astype(int) * factor
+    return start, stop, factor
+
+
+def _cut(voxels: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """Cut a block out of an array; beyond its edge the outermost voxels go on."""
+    inside = tuple(slice(max(a, 0), min(b, n)) for a, b, n in zip(start, stop, voxels.shape, strict=True))
+    beyond = [(s.start - a, b - s.stop) for s, a, b in zip(inside, start, stop, strict=True)]
+    return np.pad(voxels[inside], beyond, mode="edge")
+
+
+def _blocks(mask: Bool[np.ndarray, "i j k"], factor: np.ndarray) -> Bool[np.ndarray, "a b c"]:
+    """Take voxels together: a block is set if any of its voxels is."""
+    shape = [side for n, f in zip(mask.shape, factor, strict=True) for side in (n // f, f)]
+    return mask.reshape(shape).any(axis=(1, 3, 5))
+
+
+def _coarse_grid(grid: Grid, start: np.ndarray, shape: tuple[int, ...], factor: np.ndarray) -> Grid:
+    """Place blocks in the world: the centre of a block is the mean of its voxel centres."""
+    affine = grid.world_from_voxel.copy()
+    affine[:3, :3] = affine[:3, :3] * factor
+    affine[:3, 3] = grid.to_world((start + (factor - 1) / 2)[None])[0]
+    return Grid(tuple(shape), affine)
+
+
+def _belongs(part: Part, vertebra: Vertebra, grid: Grid, shape: tuple[int, ...]) -> np.ndarray:
+    """Which blocks belong to a part of a vertebra: all, the upper or lower end of the body, or what lies behind it."""
+    if part is Part.WHOLE:
+        return np.ones(shape, dtype=bool)
+    index = np.indices(shape).reshape(3, -1).T.astype(float)
+    _, anterior, superior = ((grid.to_world(index) - vertebra.centre) @ vertebra.axes).T.reshape(3, *shape)
+    behind = anterior < -vertebra.depth_mm / 2
+    if part is Part.ARCH:
+        return behind
+    height = (vertebra.superior.centre - vertebra.inferior.centre) @ vertebra.axes[:, 2]
+    edge = (0.5 - PLATE_SHARE) * height
+    return ~behind & (superior > edge if part is Part.SUPERIOR else superior < -edge)

@@ -1,0 +1,33 @@
+"""What can go wrong in a way that the user can repair: one class for each thing to mend."""
+
+
+class SpinesimError(Exception):
+    """A refusal: one sentence with the place, the rule, the value that came and the remedy."""
+
+
+class ScanError(SpinesimError):
+    """The image cannot be read or is no CT volume."""
+
+
+class LabelError(SpinesimError):
+    """The label map cannot be read, or lacks what the work needs."""
+
+
+class GeometryError(SpinesimError):
+    """A grid, an affine or a transform is not what space allows."""
+
+
+class PathologyError(SpinesimError):
+    """The deformity asked for is one that this spine cannot take."""
+
+
+class ConfigError(SpinesimError):
+    """A parameter or a configuration key is out of its range or unknown."""
+
+
+class OutputError(SpinesimError):
+    """The result cannot be written where it was asked to go."""
+
+
+class ScanWarning(UserWarning):
+    """The data can be used, but something in it looks other than a CT with labels should."""

@@ -1,0 +1,54 @@
+"""What every pathology gives: a plan for a spine, and how to read its goals off the result.
+
+A pathology is one file: a frozen parameter object, and two functions registered for it here. Nothing else
+in the package knows it by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import singledispatch
+from typing import Any
+
+from pydantic import BaseModel
+
+from spinesim.anatomy.measure import Measures
+from spinesim.anatomy.plan import Plan
+from spinesim.anatomy.vertebra import Spine
+
+Goals = Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """A plan, the spine that it makes, and what is worth knowing about it (``details`` goes into the record as it is)."""
+
+    plan: Plan
+    moved: Spine
+    details: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@singledispatch
+def goals_of(pathology: BaseModel) -> Goals:
+    """Name what a pathology asks for, as numbers with their unit in the name (``cobb_deg``)."""
+    raise TypeError(f"goals_of: expected a registered pathology, got {type(pathology).__name__}")
+
+
+@singledispatch
+def read_goals(pathology: BaseModel, measures: Measures) -> Goals:
+    """Read the same numbers off a measured spine."""
+    raise TypeError(f"read_goals: expected a registered pathology, got {type(pathology).__name__}")
+
+
+@singledispatch
+def propose(pathology: BaseModel, spine: Spine, aim: Goals) -> Proposal:
+    """Plan a pathology for a spine so that the moved spine meets ``aim`` (what was asked, or that plus a correction).
+
+    Raises
+    ------
+    PathologyError
+        When this spine cannot take it; the message names the rule and the nearest possible value.
+    """
+    raise TypeError(f"propose: expected a registered pathology, got {type(pathology).__name__}")

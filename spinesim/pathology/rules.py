@@ -1,0 +1,82 @@
+"""Rules that a bent spine must keep, with their sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spinesim.anatomy.levels import Level, region
+from spinesim.anatomy.measure import measure_discs
+from spinesim.pathology.bend import BentSpine
+
+LENGTHENING_LIMIT = 0.02
+"""Bending keeps the length of the centre line within 2 % (geometry)."""
+
+TURN_LIMIT_DEG = {"cervical": 5.0, "thoracic": 5.0, "lumbar": 3.0, "sacral": 2.0}
+"""What a joint turns about the long axis at most, by its lower level (White & Panjabi 1990, upper range; C2 to T9 give more, and are
+held to 5 so that the rotation spreads)."""
+
+STIFF_THORACIC_DEG = 3.0
+"""The same for T10/T11 and T11/T12, whose facets turn towards the sagittal plane."""
+
+WEDGE_LIMIT_DEG = {"cervical": 11.0, "thoracic": 10.0, "lumbar": 15.0}
+"""Usual coronal wedge of a disc in scoliosis (spread of the shares in Ding 2011)."""
+
+VERTEBRAL_WEDGE_LIMIT_DEG = 16.0
+"""Coronal wedge of one vertebra: mean plus three standard deviations at the apex, 6.8 + 3 x 3.1 (Okuwaki 2023)."""
+
+
+@dataclass(frozen=True)
+class Breach:
+    """A rule that a bend breaks: ``hard`` ones refuse it, the others are told."""
+
+    rule: str
+    value: str
+    hard: bool
+
+    def __str__(self) -> str:
+        return f"{self.rule}, got {self.value}"
+
+
+def joint_turns_deg(levels: tuple[Level, ...]) -> np.ndarray:
+    """What each joint between neighbouring levels can turn about the long axis (degrees, from the head down)."""
+    return np.array([
+        STIFF_THORACIC_DEG if Level.T11 <= lower <= Level.T13 else TURN_LIMIT_DEG[region(lower)] for lower in levels[1:]
+    ])
+
+
+def check_bend(bent: BentSpine, wedge_deg: np.ndarray) -> tuple[Breach, ...]:
+    """Hold a bent spine against the rules; ``wedge_deg`` is the wedge given to each vertebra."""
+    return (*_check_length(bent), *_check_vertebrae(bent, wedge_deg), *_check_discs(bent))
+
+
+def _check_length(bent: BentSpine) -> list[Breach]:
+    centres = np.array([v.centre for v in bent.spine])
+    length = np.linalg.norm(np.diff(centres, axis=0), axis=1).sum()
+    growth = bent.opened_mm.sum() / length
+    if growth <= LENGTHENING_LIMIT:
+        return []
+    rule = (
+        f"the rims of neighbouring bodies may not meet on the concave side while the spine keeps its length within {LENGTHENING_LIMIT:.0%}"
+    )
+    return [Breach(rule, f"{growth:.1%}", hard=True)]
+
+
+def _check_vertebrae(bent: BentSpine, wedge_deg: np.ndarray) -> list[Breach]:
+    worst = int(np.abs(wedge_deg).argmax())
+    if abs(wedge_deg[worst]) <= VERTEBRAL_WEDGE_LIMIT_DEG:
+        return []
+    rule = f"a vertebra is wedged by at most {VERTEBRAL_WEDGE_LIMIT_DEG:.0f} degrees (Okuwaki 2023)"
+    return [Breach(rule, f"{abs(wedge_deg[worst]):.1f} at {bent.spine.levels[worst].name}", hard=True)]
+
+
+def _check_discs(bent: BentSpine) -> list[Breach]:
+    breaches = []
+    for disc in measure_discs(bent.moved):
+        limit = WEDGE_LIMIT_DEG.get(region(disc.upper), 15.0)
+        wedge = float(np.rad2deg(abs(disc.coronal_wedge)))
+        if wedge > limit:
+            rule = f"discs are usually wedged by at most {limit:.0f} degrees in scoliosis (Ding 2011)"
+            breaches.append(Breach(rule, f"{wedge:.1f} at {disc.upper.name}/{disc.lower.name}", hard=False))
+    return breaches

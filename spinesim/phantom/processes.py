@@ -1,0 +1,105 @@
+"""The posterior elements of a vertebra, as rods; right half only (x >= 0), the left is its mirror.
+
+Local frame of the vertebra: origin in the middle of the body, +x right, +y to the front, +z up.
+Pedicles, canal and transverse span follow the table; the rest are working values drawn to look right on CT.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spinesim.anatomy.levels import Level, region
+from spinesim.phantom.solids import Rod
+from spinesim.phantom.table import Dimensions
+
+FACET_GAP_MM = 2.0
+"""Cartilage and joint space between two articular processes."""
+
+SPINOUS_DEG = dict(
+    zip(
+        [Level(n) for n in range(Level.T1, Level.T12 + 1)],
+        (25, 35, 44, 50, 54, 57, 58, 56, 50, 38, 25, 15),
+        strict=True,
+    )
+)
+"""How far a thoracic spinous process points down."""
+
+
+def build_processes(dims: Dimensions) -> tuple[Rod, ...]:
+    """Give the rods of one vertebra's pedicle, lamina and processes."""
+    draw = {"cervical": _cervical, "thoracic": _thoracic, "lumbar": _lumbar}[region(dims.level)]
+    return (_pedicle(dims), *draw(dims))
+
+
+def pedicle_height(dims: Dimensions) -> float:
+    """Local z of the pedicle's axis: near the upper end plate, but mid-way in the neck."""
+    if region(dims.level) == "cervical":
+        return 0.5
+    return dims.h_post / 2 - dims.pedicle_h / 2 - (1.0 if region(dims.level) == "thoracic" else 2.0)
+
+
+def canal_back(dims: Dimensions) -> float:
+    """Local y of the posterior wall of the canal."""
+    return -(dims.depth / 2 + dims.canal_d)
+
+
+def _pedicle_x(dims: Dimensions) -> float:
+    return (dims.canal_w + dims.pedicle_w) / 2
+
+
+def _pedicle(dims: Dimensions) -> Rod:
+    z = pedicle_height(dims)
+    radii = (dims.pedicle_w / 2, dims.pedicle_h / 2)
+    front = min(_pedicle_x(dims), (dims.w_sup + dims.w_inf) / 4 - dims.pedicle_w / 2)
+    return Rod((front, -dims.depth / 2 + 3, z), (_pedicle_x(dims), dims.canal_y - 1, z), radii, radii)
+
+
+def _thoracic(dims: Dimensions) -> tuple[Rod, ...]:
+    back, x, z = canal_back(dims), _pedicle_x(dims), pedicle_height(dims)
+    joint = dims.height / 2 + dims.disc_below / 2
+    away = FACET_GAP_MM / 2 + 2.3
+    facet = dims.canal_w / 2 + 2.0
+    down = np.deg2rad(SPINOUS_DEG[dims.level])
+    length = 30.0 + 14.0 * np.sin(down)
+    tip = (0.0, back - 4 - length * np.cos(down), -5 - length * np.sin(down))
+    wing = (dims.tp_span / 2 - 4, back - (7.0 if dims.level < Level.T11 else 3.0), z)
+    return (
+        Rod((x, dims.canal_y - 2, z - 3), (0.0, back - 3, -4.0), (3.0, 6.0), (3.0, dims.height * 0.46)),
+        Rod((x, dims.canal_y - 3, z - 1), wing, (4.5, 5.5), (4.0, 4.6)),
+        Rod((0.0, back - 4, -5.0), tip, (3.8, 6.0), (2.8, 3.6)),
+        Rod((x, back + away + 2, z), (facet, back + away, joint + 3), (4.0, 3.0), (4.5, 2.3), up=(0.0, 1.0, 0.0)),
+        Rod((facet, back - away, -4.0), (facet, back - away, -joint - 3), (5.0, 2.6), (4.5, 2.3), up=(0.0, 1.0, 0.0)),
+    )
+
+
+def _lumbar(dims: Dimensions) -> tuple[Rod, ...]:
+    back, x, z = canal_back(dims), _pedicle_x(dims), pedicle_height(dims)
+    joint_x = dims.canal_w / 2 + (4.5 if dims.level is Level.L5 else 3.0)
+    joint_z = dims.height / 2 + dims.disc_below / 2
+    turn = np.deg2rad(40.0)
+    m = np.array([-np.cos(turn), -np.sin(turn)])
+    upper = np.array([joint_x - 0.6, back - 1.0]) - m * (FACET_GAP_MM / 2 + 4.2)
+    lower = np.array([joint_x, back - 1.0]) + m * (FACET_GAP_MM / 2 + 4.2)
+    thin = (float(m[0]), float(m[1]), 0.0)
+    tall = 7.5 if dims.level is Level.L5 else 10.0
+    wing = (dims.tp_span / 2 - 2.5, dims.canal_y - 5, z + 2)
+    return (
+        Rod((x - 1, dims.canal_y - 4, z - 7), (0.0, back - 3.5, -6.0), (3.5, 7.5), (3.2, dims.height * 0.36)),
+        Rod((x, dims.canal_y, z), wing, (4.2, 6.0), (2.5, 4.5)),
+        Rod((0.0, back - 6, -6.5), (0.0, back - 27, -9.5), (3.4, tall), (3.6, tall)),
+        Rod((x, dims.canal_y - 3, z), (upper[0], upper[1], joint_z + 4), (5.0, 4.5), (6.0, 4.2), up=thin),
+        Rod((lower[0], lower[1], -6.0), (lower[0], lower[1], -joint_z - 5), (5.5, 4.2), (5.5, 4.2), up=thin),
+    )
+
+
+def _cervical(dims: Dimensions) -> tuple[Rod, ...]:
+    back, front = canal_back(dims), -dims.depth / 2 + 2
+    pillar = dims.canal_w / 2 + 3.5
+    long = 34.0 if dims.level is Level.C7 else 15.0
+    wing_y = dims.canal_y if dims.level is Level.C7 else front
+    tip = (0.0, back - 3 - long, -2.0 - 0.42 * long)
+    return (
+        Rod((pillar, dims.canal_y - 3, 0.0), (0.0, back - 2.5, -2.0), (2.6, 5.0), (2.4, 5.8)),
+        Rod((dims.w_sup / 2 - 1, front + 1, -1.0), (dims.tp_span / 2 - 3, wing_y, -1.0), (5.0, 3.2), (3.6, 3.0)),
+        Rod((0.0, back - 3, -2.0), tip, (3.0, 5.0), (3.6 if long < 20 else 3.2, 3.8)),
+    )

@@ -1,0 +1,59 @@
+"""The grid as three axes, and boxes of voxels in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spinesim.anatomy.grid import Grid
+
+Box = tuple[slice, slice, slice]
+"""A block of voxels: slices along i, j and k."""
+
+
+@dataclass(frozen=True, eq=False)
+class Axes:
+    """World coordinates of the voxel middles along each axis (RAS, millimetres), float32, rising."""
+
+    x: np.ndarray
+    y: np.ndarray
+    z: np.ndarray
+
+    def box(self, low: tuple[float, float, float], high: tuple[float, float, float]) -> Box | None:
+        """Voxels inside a world box, or None where it misses the grid."""
+        i, j, k = (
+            slice(*(int(end) for end in np.searchsorted(axis, ends)))
+            for axis, ends in zip((self.x, self.y, self.z), zip(low, high, strict=True), strict=True)
+        )
+        return None if any(part.stop <= part.start for part in (i, j, k)) else (i, j, k)
+
+    def open(self, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Coordinates of a box, shaped to broadcast against each other."""
+        return self.x[box[0], None, None], self.y[None, box[1], None], self.z[None, None, box[2]]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along each axis."""
+        return len(self.x), len(self.y), len(self.z)
+
+
+def axes_of(grid: Grid) -> Axes:
+    """Give the axes of a grid whose voxel axes are the world's."""
+    start, step = grid.world_from_voxel[:3, 3], grid.spacing_mm
+    x, y, z = ((start[n] + step[n] * np.arange(grid.shape[n])).astype(np.float32) for n in range(3))
+    return Axes(x, y, z)
+
+
+def overlap(a: Box, b: Box) -> tuple[Box, Box] | None:
+    """Give the voxels that two boxes share, counted within each of them, or None."""
+    starts = [max(p.start, q.start) for p, q in zip(a, b, strict=True)]
+    stops = [min(p.stop, q.stop) for p, q in zip(a, b, strict=True)]
+    if any(stop <= start for start, stop in zip(starts, stops, strict=True)):
+        return None
+    return _within(a, starts, stops), _within(b, starts, stops)
+
+
+def _within(box: Box, starts: list[int], stops: list[int]) -> Box:
+    i, j, k = (slice(start - s.start, stop - s.start) for start, stop, s in zip(starts, stops, box, strict=True))
+    return i, j, k

@@ -1,0 +1,104 @@
+"""The spine's bones on the grid: their distances, kept apart from each other, and their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import binary_dilation, label
+
+from spinesim.anatomy.levels import Level, region
+from spinesim.phantom.canal import build_canal
+from spinesim.phantom.column import Column
+from spinesim.phantom.raster import Axes, Box, overlap
+from spinesim.phantom.sacrum import sacrum_distance
+from spinesim.phantom.solids import smooth_union
+from spinesim.phantom.sweep import Tube
+from spinesim.phantom.vertebra import FUSION_MM, body_distance, posterior_distance
+
+JOINT_MM = 1.6
+"""Least gap between two bones of the spine."""
+
+BODY_CORTEX_MM = 0.45
+POSTERIOR_CORTEX_MM = 0.8
+
+
+@dataclass(frozen=True, eq=False)
+class Bone:
+    """One bone of the spine on the grid: its box, signed distance there and cortex thickness (mm)."""
+
+    level: Level
+    box: Box
+    distance: np.ndarray
+    cortex_mm: np.ndarray
+
+
+def draw_bones(column: Column, axes: Axes) -> Mapping[Level, Bone]:
+    """Evaluate every vertebra that the grid meets, each by itself."""
+    canal = build_canal(column)
+    boxes = {level: _reach(level, column, axes) for level in column.poses}
+    return {level: _draw(level, box, column, axes, canal) for level, box in boxes.items() if box is not None}
+
+
+def part_bones(drawn: Mapping[Level, Bone], joint_mm: float) -> Mapping[Level, Bone]:
+    """Cut neighbours back from the surface midway between them until they are a joint apart."""
+    return {level: _parted(bone, drawn, joint_mm) for level, bone in drawn.items()}
+
+
+def _reach(level: Level, column: Column, axes: Axes) -> Box | None:
+    pose = column.poses[level]
+    if level is Level.S:
+        return axes.box((-65, pose.y_mm - 95, pose.z_mm - 115), (65, pose.y_mm + 25, pose.z_mm + 45))
+    dims = column.dimensions[level]
+    back, high = dims.depth / 2 + dims.canal_d + 55, dims.height / 2 + 25
+    low = (-dims.tp_span / 2 - 5, pose.y_mm - back, pose.z_mm - high - (25 if region(level) != "lumbar" else 8))
+    return axes.box(low, (dims.tp_span / 2 + 5, pose.y_mm + dims.depth / 2 + 10, pose.z_mm + high + 5))
+
+
+def _draw(level: Level, box: Box, column: Column, axes: Axes, canal: Tube) -> Bone:
+    x, y, z = axes.open(box)
+    inside_canal = -canal.distance(x, y, z)
+    if level is Level.S:
+        distance = np.maximum(sacrum_distance(x, y, z, column), inside_canal)
+        return Bone(level, box, distance, np.full_like(distance, POSTERIOR_CORTEX_MM))
+    dims = column.dimensions[level]
+    local_y, local_z = column.poses[level].to_local(y, z)
+    body = body_distance(x, local_y, local_z, dims)
+    behind = np.maximum(posterior_distance(x, local_y, local_z, dims), inside_canal)
+    cortex = np.where(body < behind, np.float32(BODY_CORTEX_MM), np.float32(POSTERIOR_CORTEX_MM))
+    return Bone(level, box, smooth_union(body, behind, FUSION_MM / 2), cortex)
+
+
+def _parted(bone: Bone, drawn: Mapping[Level, Bone], joint_mm: float) -> Bone:
+    distance, order = bone.distance.copy(), list(drawn)
+    rank = order.index(bone.level)
+    for level in order[max(rank - 2, 0) : rank] + order[rank + 1 : rank + 3]:
+        shared = overlap(bone.box, drawn[level].box)
+        if shared is not None:
+            mine, theirs = shared
+            midway = (bone.distance[mine] - drawn[level].distance[theirs]) / 2 + np.float32(joint_mm / 2)
+            distance[mine] = np.maximum(distance[mine], midway)
+    return Bone(bone.level, bone.box, distance, bone.cortex_mm)
+
+
+def label_bones(bones: Mapping[Level, Bone], numbers: Mapping[Level, int], shape: tuple[int, int, int]) -> np.ndarray:
+    """Draw the label map: the inside of each bone that has a number.
+
+    Each label is one 6-connected piece, and no voxel of one is among the 26 neighbours of another.
+    """
+    labels = np.zeros(shape, dtype=np.uint8)
+    for level, number in numbers.items():
+        bone = bones[level]
+        taken = binary_dilation(labels[bone.box] > 0, np.ones((3, 3, 3)))
+        labels[bone.box][_largest_piece((bone.distance < 0) & ~taken)] = number
+    return labels
+
+
+def _largest_piece(mask: np.ndarray) -> np.ndarray:
+    pieces, count = label(mask)
+    if count <= 1:
+        return mask
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    return pieces == sizes.argmax()

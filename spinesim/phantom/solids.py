@@ -1,0 +1,98 @@
+"""Smooth solids as signed distances: negative inside, positive outside, in millimetres.
+
+All functions take coordinates x, y, z that broadcast against each other. A solid that is mirrored left
+and right is written once for x >= 0 and called with ``abs(x)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Point = tuple[float, float, float]
+
+Length = float | np.floating | np.ndarray
+
+TINY = np.float32(1e-6)
+
+
+@dataclass(frozen=True)
+class Rod:
+    """A tapering rod with an elliptic section and round ends.
+
+    Parameters
+    ----------
+    start, end : (3,) tuple of float
+        Ends of its axis, millimetres.
+    start_radii, end_radii : (2,) tuple of float
+        Half-axes of the section at the ends: across ``up``, along ``up``.
+    up : (3,) tuple of float
+        Direction of the second half-axis, not along the axis; made square to it.
+    """
+
+    start: Point
+    end: Point
+    start_radii: tuple[float, float]
+    end_radii: tuple[float, float]
+    up: Point = (0.0, 0.0, 1.0)
+
+    def distance(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """Signed distance, first order near the surface."""
+        axis = np.subtract(self.end, self.start)
+        length = float(np.linalg.norm(axis))
+        axis = axis / length
+        up = np.subtract(self.up, np.dot(self.up, axis) * axis)
+        up = (up / np.linalg.norm(up)).astype(np.float32)
+        axis = axis.astype(np.float32)
+        dx, dy, dz = (c - np.float32(s) for c, s in zip((x, y, z), self.start, strict=True))
+        along = np.clip(dx * axis[0] + (dy * axis[1] + dz * axis[2]), 0, np.float32(length))
+        dx, dy, dz = dx - along * axis[0], dy - along * axis[1], dz - along * axis[2]
+        rise = dx * up[0] + dy * up[1] + dz * up[2]
+        rest = dx * dx + dy * dy + dz * dz - rise * rise
+        share = along / np.float32(length)
+        (side0, up0), (side1, up1) = self.start_radii, self.end_radii
+        inverse_side = 1 / (np.float32(side0) + share * np.float32(side1 - side0)) ** 2
+        inverse_up = 1 / (np.float32(up0) + share * np.float32(up1 - up0)) ** 2
+        rise *= rise
+        np.maximum(rest, 0, out=rest)
+        return _first_order(rest * inverse_side + rise * inverse_up, rest * inverse_side**2 + rise * inverse_up**2)
+
+
+def _first_order(level: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """Distance to an ellipsoid: k (k - 1) / |grad|, with k^2 = ``level`` and |grad|^2 = ``gradient``."""
+    radius = np.sqrt(level + TINY)
+    return radius * (radius - 1) / np.sqrt(gradient + TINY * TINY)
+
+
+def ellipse_distance(u: np.ndarray, v: np.ndarray, half_u: Length, half_v: Length) -> np.ndarray:
+    """Signed distance to an elliptic cylinder, first order near the surface."""
+    a, b = (u / half_u) ** 2, (v / half_v) ** 2
+    return _first_order(a + b, a / np.square(half_u) + b / np.square(half_v))
+
+
+def ellipsoid_distance(offset: tuple[np.ndarray, np.ndarray, np.ndarray], half: Point) -> np.ndarray:
+    """Signed distance to an ellipsoid, first order near the surface; ``offset`` is measured from its middle."""
+    a, b, c = (np.square(part / np.float32(h)) for part, h in zip(offset, half, strict=True))
+    steep = [np.float32(1 / (h * h)) for h in half]
+    return _first_order(a + b + c, a * steep[0] + b * steep[1] + c * steep[2])
+
+
+def superellipse_distance(u: np.ndarray, v: np.ndarray, half_u: Length, half_v: Length, power: float) -> np.ndarray:
+    """Signed distance to a cylinder over a superellipse (power 2 is the ellipse, more is boxier)."""
+    a, b = np.abs(u) / half_u + TINY, np.abs(v) / half_v + TINY
+    radius = (a**power + b**power) ** np.float32(1 / power)
+    slope = np.hypot((a / radius) ** np.float32(power - 1) / half_u, (b / radius) ** np.float32(power - 1) / half_v)
+    return (radius - 1) / slope
+
+
+def smooth_union(a: np.ndarray, b: np.ndarray, blend_mm: float) -> np.ndarray:
+    """Union of two solids with a fillet; polynomial smooth minimum."""
+    k = np.float32(blend_mm)
+    overlap = np.maximum(k - np.abs(a - b), 0)
+    return np.minimum(a, b) - overlap * overlap / (4 * k)
+
+
+def smooth_intersection(a: np.ndarray, b: np.ndarray, blend_mm: float) -> np.ndarray:
+    """Intersection of two solids with a rounded edge."""
+    return -smooth_union(-a, -b, blend_mm)

@@ -1,0 +1,79 @@
+"""The shape of one vertebra, as a signed distance in its own frame."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from spinesim.anatomy.levels import Level, region
+from spinesim.phantom.processes import FACET_GAP_MM, build_processes
+from spinesim.phantom.solids import smooth_intersection, smooth_union, superellipse_distance
+from spinesim.phantom.table import Dimensions
+
+WAIST = 0.09
+"""Share by which a body is narrower half-way up."""
+
+PLATE_HOLLOW_MM = 1.2
+"""Depth of the end plate's hollow below its rim."""
+
+RIM_MM = 2.0
+"""Breadth of the flat rim round the hollow."""
+
+FUSION_MM = 3.0
+"""Fillet between the parts of a vertebra."""
+
+
+def body_distance(x: np.ndarray, y: np.ndarray, z: np.ndarray, dims: Dimensions) -> np.ndarray:
+    """Signed distance to the vertebral body.
+
+    A kidney-shaped section that runs from the upper to the lower end plate with a waist; the rims of the end
+    plates lie in two planes, ``h_ant`` apart at the front and ``h_post`` at the back; their middles are hollow.
+
+    Parameters
+    ----------
+    x, y, z : array
+        Local coordinates in millimetres, broadcast together.
+    """
+    half = np.float32(dims.height / 2) + np.float32(dims.slope / 2) * y
+    rise = np.clip(z / half, -1, 1)
+    upper = (1 + rise) / 2
+    bulge = (1 - rise * rise) ** np.float32(1.5)
+    waist = 1 - np.float32(WAIST) * bulge
+    half_w = waist * np.float32(0.5) * (np.float32(dims.w_inf) + np.float32(dims.w_sup - dims.w_inf) * upper)
+    depth = np.float32(dims.d_inf) + np.float32(dims.d_sup - dims.d_inf) * upper
+    beyond = np.float32(max(0.1 * dims.depth, 2.5))
+    half_d = (depth + beyond) / 2 * (1 - np.float32(WAIST / 2) * bulge)
+    side = superellipse_distance(x, y + beyond / 2, half_w, half_d, 2.3)
+    back = -depth / 2 + np.float32(0.5) * bulge - np.minimum((x * np.float32(2 / dims.canal_w)) ** 2, 1)
+    side = smooth_intersection(side, back - y, 2.0)
+    rim = (x / (half_w - np.float32(RIM_MM))) ** 2 + (y / (depth / 2 - np.float32(RIM_MM))) ** 2
+    hollow = np.float32(PLATE_HOLLOW_MM) * np.clip(1 - rim * rim, 0, 1)
+    cap = (np.abs(z) - half + hollow) * np.float32(np.cos(np.arctan(dims.slope / 2)))
+    return smooth_intersection(side, cap, 0.8)
+
+
+def posterior_distance(x: np.ndarray, y: np.ndarray, z: np.ndarray, dims: Dimensions) -> np.ndarray:
+    """Signed distance to pedicles, laminae and processes, before the canal is cut out."""
+    x = np.abs(x)
+    rods = build_processes(dims)
+    distance = rods[0].distance(x, y, z)
+    for rod in rods[1:]:
+        distance = smooth_union(distance, rod.distance(x, y, z), FUSION_MM)
+    if region(dims.level) == "cervical":
+        distance = smooth_union(distance, _pillar_distance(x, y, z, dims), FUSION_MM)
+        if dims.level is not Level.C7:
+            distance = np.maximum(distance, -_vessel_distance(x, y, dims))
+    return distance
+
+
+def _pillar_distance(x: np.ndarray, y: np.ndarray, z: np.ndarray, dims: Dimensions) -> np.ndarray:
+    """Articular pillar of the neck: a column between two facets that slope back and down at 45 degrees."""
+    dx, dy = x - np.float32(dims.canal_w / 2 + 4.0), y - np.float32(dims.canal_y - 2.0)
+    column = superellipse_distance(dx, dy, np.float32(5.5), np.float32(6.0), 2.3)
+    pitch = dims.height + dims.disc_below
+    facet = np.abs(z - dy) * np.float32(np.sqrt(0.5)) - np.float32((pitch * np.sqrt(0.5) - FACET_GAP_MM) / 2)
+    return smooth_intersection(column + 0 * z, facet, 1.5)
+
+
+def _vessel_distance(x: np.ndarray, y: np.ndarray, dims: Dimensions) -> np.ndarray:
+    """Transverse foramen, where the vertebral artery runs."""
+    return np.hypot(x - np.float32(dims.w_sup / 2 + 5.0), y + np.float32(dims.depth / 2 - 2.5)) - np.float32(2.6)
