@@ -165,7 +165,7 @@ def _posterior_wall(
 
 
 def cast_columns(bone: Silhouette, frame: Frame, footprint: Bool[np.ndarray, "n m"]) -> Columns:
-    """Follow the columns of a footprint from above and from below to where occupancy passes 0.5 (linear between samples)."""
+    """Follow the columns of a footprint from above and below to where occupancy passes 0.5 (linear between samples)."""
     box = _bounds(footprint)
     across, along, heights = _sides(HALF_WIDTH_MM, HALF_DEPTH_MM, HALF_HEIGHT_MM, STEP_MM)
     across, along, footprint = across[box[0]], along[box[1]], footprint[box]
@@ -184,7 +184,9 @@ def cast_columns(bone: Silhouette, frame: Frame, footprint: Bool[np.ndarray, "n 
 def _bounds(footprint: Bool[np.ndarray, "n m"]) -> tuple[slice, slice]:
     """Rows and columns that a footprint fills, at least two of each."""
     filled = [np.flatnonzero(footprint.any(axis=other)) for other in (1, 0)]
-    first, second = (slice(int(at[0]), max(int(at[-1]), int(at[0]) + 1) + 1) if len(at) else slice(0, 2) for at in filled)
+    first, second = (
+        slice(int(at[0]), max(int(at[-1]), int(at[0]) + 1) + 1) if len(at) else slice(0, 2) for at in filled
+    )
     return first, second
 
 
@@ -226,7 +228,9 @@ def measure_heights(columns: Columns) -> BodyHeights:
         "left": near_middle & (right < 0.12),
         "right": near_middle & (right > 0.88),
     }
-    return BodyHeights(**{place: float(height[where].mean()) if where.any() else float("nan") for place, where in places.items()})
+    return BodyHeights(
+        **{place: float(height[where].mean()) if where.any() else float("nan") for place, where in places.items()}
+    )
 
 
 def _from_0_to_1(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -22,7 +22,10 @@ END_BONES = 4
 """Bones at either end of the spine on which a face is looked for where the volume was cut before it came here."""
 
 FACE_MM2, FACE_FLATNESS = 300.0, 0.75
-"""Least area of such a face, and least share of the outermost layer of voxels in the next: rounded tips have a third."""
+"""Least area of such a face, and least size of its outermost layer of voxels to the next; in rounded tips it is a third."""
+
+FACE_POINTS = 40_000
+"""So many voxels are enough to weigh the layers."""
 
 LAYER = 1.2
 """Depth of such a layer, in voxels."""
@@ -48,9 +51,7 @@ def estimate_spine(labels: LabelMap) -> Spine:
     silhouettes = cut_out_levels(labels)
     poses = _rough_poses(silhouettes)
     bodies = {
-        level: measure_body(bone, poses[level])
-        for level, bone in silhouettes.items()
-        if Level.C3 <= level < Level.S
+        level: measure_body(bone, poses[level]) for level, bone in silhouettes.items() if Level.C3 <= level < Level.S
     }
     shorn = _shorn_levels(silhouettes) | _faced_levels(silhouettes, bodies)
     measured = {
@@ -61,7 +62,8 @@ def estimate_spine(labels: LabelMap) -> Spine:
     if not any(level != Level.S for level in measured):
         raise LabelError(
             f"{labels.source}: expected at least one vertebra with its whole body inside the volume, got none among "
-            f"{', '.join(level.name for level in silhouettes) or 'no level at all'}; use a scan with a larger field of view"
+            f"{', '.join(level.name for level in silhouettes) or 'no level at all'}; "
+            "use a scan with a larger field of view"
         )
     return Spine(tuple(measured.get(level) or _beside(level, measured, list(poses)) for level in poses))
 
@@ -104,7 +106,7 @@ def _shorn_levels(silhouettes: dict[Level, Silhouette]) -> set[Level]:
     """Find outermost bones that are cut although they touch no edge (a scan that was cropped, then padded or turned)."""
     volumes = {level: bone.volume_mm3() for level, bone in silhouettes.items() if level != Level.S}
     order = list(volumes)
-    shorn = set()
+    shorn: set[Level] = set()
     for side in (order, order[::-1]):
         for outer, inner in zip(side, side[1:], strict=False):
             if volumes[outer] >= SHORN_VOLUME * volumes[inner]:
@@ -119,12 +121,13 @@ def _faced_levels(silhouettes: dict[Level, Silhouette], bodies: dict[Level, Body
     Where bones reach the volume's own edge, that is what cuts them.
     """
     order = [level for level in silhouettes if level != Level.S]
-    found = set()
+    found: set[Level] = set()
     for end in (order[:END_BONES], order[: -END_BONES - 1 : -1]):
         if len(end) < 2 or any(silhouettes[level].cut for level in end):
             continue
-        bones = {level: silhouettes[level].voxel_centres() for level in end}
-        outward = bones[end[0]].mean(axis=0) - silhouettes[order[-1] if end[0] == order[0] else order[0]].voxel_centres().mean(axis=0)
+        bones: dict[Level, np.ndarray] = {level: silhouettes[level].voxel_centres() for level in end}
+        other_end = silhouettes[order[-1] if end[0] == order[0] else order[0]]
+        outward = bones[end[0]].mean(axis=0) - other_end.voxel_centres().mean(axis=0)
         for level, area in _face_areas(bones, unit(outward), silhouettes[end[0]].grid).items():
             body = bodies.get(level)
             if body and area > CUT_SHARE * np.pi / 4 * body.width_mm * body.depth_mm:
@@ -132,9 +135,7 @@ def _faced_levels(silhouettes: dict[Level, Silhouette], bodies: dict[Level, Body
     return found
 
 
-def _face_areas(
-    bones: dict[Level, Float[np.ndarray, "n 3"]], outward: Vector, grid: Grid
-) -> dict[Level, float]:
+def _face_areas(bones: dict[Level, Float[np.ndarray, "n 3"]], outward: Vector, grid: Grid) -> dict[Level, float]:
     """Area (mm2) of each bone on the flat face that bounds them all on one side; empty where there is none.
 
     Planes that touch the bones' convex hull are tried. A cut leaves as many voxels in the layer at the plane as in the
@@ -143,11 +144,13 @@ def _face_areas(
     points, depth = np.concatenate(list(bones.values())), LAYER * float(grid.spacing_mm.max())
     planes = np.unique(np.round(ConvexHull(points).equations, 6), axis=0)
     planes = planes[planes[:, :3] @ outward > 0.5]
-    below = -(points @ planes[:, :3].T + planes[:, 3])
+    thinned = points[:: 1 + len(points) // FACE_POINTS]
+    below = -(thinned @ planes[:, :3].T + planes[:, 3])
     layers = [np.count_nonzero((below >= k * depth) & (below < (k + 1) * depth), axis=0) for k in (0, 1)]
     best = int(layers[0].argmax())
     per_voxel = grid.voxel_volume_mm3 / depth
-    if layers[0][best] < max(FACE_MM2 / per_voxel, FACE_FLATNESS * layers[1][best]):
+    area = layers[0][best] * per_voxel * len(points) / len(thinned)
+    if area < FACE_MM2 or layers[0][best] < FACE_FLATNESS * layers[1][best]:
         return {}
     near = {level: -(centres @ planes[best, :3] + planes[best, 3]) < depth for level, centres in bones.items()}
     return {level: per_voxel * float(np.count_nonzero(voxels)) for level, voxels in near.items()}
@@ -170,11 +173,11 @@ def _vertebra(level: Level, body: Body) -> Vertebra:
 
 
 def _beside(level: Level, measured: dict[Level, Vertebra], present: list[Level]) -> Vertebra:
-    """Give an unmeasured level the pose of the nearest measured one, moved along its axis by the levels between them."""
+    """Give an unmeasured level the pose of the nearest measured one, moved along its axis by the levels between."""
     rank = present.index(level)
     near = min(measured.values(), key=lambda vertebra: abs(present.index(vertebra.level) - rank))
     up = near.axes[:, 2]
     height = (near.superior.centre - near.inferior.centre) @ up
     centre = near.centre + (present.index(near.level) - rank) * (height + TYPICAL_DISC_MM) * up
-    plates = [EndPlate(centre + sign * height / 2 * up, up) for sign in (1, -1)]
-    return Vertebra(level, centre, near.axes, *plates, near.width_mm, near.depth_mm)
+    superior, inferior = (EndPlate(centre + sign * height / 2 * up, up) for sign in (1, -1))
+    return Vertebra(level, centre, near.axes, superior, inferior, near.width_mm, near.depth_mm)

@@ -10,6 +10,7 @@ from jaxtyping import Bool
 from scipy import ndimage
 
 from spinesim.anatomy.grid import Grid
+from spinesim.anatomy.levels import Level
 from spinesim.anatomy.plan import Part, Plan
 from spinesim.anatomy.scan import Scan
 from spinesim.anatomy.surroundings import find_table
@@ -39,13 +40,14 @@ class Deformation:
     jacobian: tuple[float, float]
     mended_nodes: int
 
-    def carriages(self) -> dict:
-        """How each level is carried."""
-        found = {}
-        for anchor in self.plan.anchors:
-            if anchor.part in (Part.WHOLE, Part.ARCH):
-                found[anchor.level] = Carriage(anchor.motion.last, rigid=anchor.part is Part.WHOLE)
-        return found
+
+def carriages_of(plan: Plan) -> dict[Level, Carriage]:
+    """How each level of a plan is carried: rigidly, or, where it has several anchors, by the field near its arch's motion."""
+    return {
+        anchor.level: Carriage(anchor.motion.last, rigid=anchor.part is Part.WHOLE)
+        for anchor in plan.anchors
+        if anchor.part in (Part.WHOLE, Part.ARCH)
+    }
 
 
 def build_deformation(
@@ -94,7 +96,7 @@ def _table(scan: Scan) -> list[Held]:
 
 def warp_scan(scan: Scan, deformation: Deformation) -> tuple[Scan, Bool[np.ndarray, "i j k"]]:
     """Warp image and labels; the mask tells the voxels that came from outside the image."""
-    labels = warp_labels(scan.labels, deformation.carriages(), deformation.field, deformation.output)
+    labels = warp_labels(scan.labels, carriages_of(deformation.plan), deformation.field, deformation.output)
     if scan.image is None:
         return Scan(labels), np.zeros(deformation.output.shape, dtype=bool)
     image, outside = warp_image(scan.image, deformation.field, deformation.output)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt
@@ -66,8 +66,7 @@ def warp_labels(labels: LabelMap, carriages: Mapping[Level, Carriage], field: Fi
     warped = np.empty(output.shape, dtype=labels.voxels.dtype, order="F")
     voxel = np.ascontiguousarray(labels.grid.voxel_from_world[:3])
     sample_nearest(other, field.displacement, *field.lookup(output), voxel, warped)
-    boxes = ndimage.find_objects(labels.voxels)
-    solids = {number: _solid(labels, number, boxes[number - 1]) for number in labels.numbers.values()}
+    solids = _solids(labels)
     owner = np.zeros(output.shape, dtype=labels.voxels.dtype, order="F")
     for level, number in labels.numbers.items():
         _claim(owner, solids, number, carriages[level], field, output)
@@ -76,6 +75,27 @@ def warp_labels(labels: LabelMap, carriages: Mapping[Level, Carriage], field: Fi
             _mend(owner[box], number, solids[number].pieces)
     np.copyto(warped, owner, where=owner > 0)
     return labels.with_voxels(warped, output)
+
+
+def carry_rigidly(labels: LabelMap, carriages: Mapping[Level, Carriage], output: Grid) -> LabelMap:
+    """Carry the bones of a label map by their motions alone: a quick look at the result, without a field.
+
+    Other labels are left out; of two bones that claim a voxel the lower one gets it.
+    """
+    solids = _solids(labels)
+    owner = np.zeros(output.shape, dtype=labels.voxels.dtype, order="F")
+    for level, number in labels.numbers.items():
+        solid, carriage = solids[number], replace(carriages[level], rigid=True)
+        voxels = _reach(solid, carriage, output)
+        depth = solid.at(apply_affine(np.linalg.inv(carriage.motion), output.to_world(voxels.astype(float))))
+        owner[tuple(voxels[depth > _level_of_equal_volume(depth, solid, output)].T)] = number
+    return labels.with_voxels(owner, output)
+
+
+def _solids(labels: LabelMap) -> dict[int, _Solid]:
+    """Every bone of a label map, by its number."""
+    boxes = ndimage.find_objects(labels.voxels)
+    return {number: _solid(labels, number, boxes[number - 1]) for number in labels.numbers.values()}
 
 
 @dataclass(frozen=True, eq=False)

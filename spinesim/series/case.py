@@ -1,0 +1,256 @@
+"""One case: a scan and a pathology go in, the deformed scan and all that was measured come out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+from pydantic import BaseModel
+
+from spinesim.anatomy.findings import check_order, findings
+from spinesim.anatomy.grid import Grid, apply_affine
+from spinesim.anatomy.locate import estimate_spine
+from spinesim.anatomy.measure import Measures, measure_spine
+from spinesim.anatomy.plan import Plan
+from spinesim.anatomy.scan import Scan
+from spinesim.anatomy.vertebra import Spine
+from spinesim.deform.deformation import Deformation, build_deformation, carriages_of, warp_scan
+from spinesim.deform.warp import carry_rigidly
+from spinesim.errors import ConfigError, PathologyError
+from spinesim.pathology.proposal import Goals, Proposal, goals_of, propose, read_goals
+
+TOLERANCE = 1.0
+"""Distance between asked and measured, in the unit of the goal, that a written case may have."""
+
+CLOSE = 0.3
+"""Distance at which corrections stop."""
+
+CORRECTIONS = 5
+"""Corrections on rigidly carried labels before the flow, and after it."""
+
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class OutputGrid:
+    """On which grid the result lies.
+
+    ``fit`` grows the grid so that no bone is lost; ``spacing_mm`` sets other voxels (three numbers along the file's own axes).
+    """
+
+    extent: Literal["same", "fit"] = "same"
+    spacing_mm: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A deformed scan and everything that was measured on the way."""
+
+    pathology: BaseModel
+    seed: int
+    before: Scan
+    before_spine: Spine
+    before_measures: Measures
+    after: Scan
+    after_spine: Spine
+    after_measures: Measures
+    outside: Bool[np.ndarray, "i j k"]
+    proposal: Proposal
+    deformation: Deformation
+    findings: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def goals(self) -> dict[str, tuple[float, float, float]]:
+        """Each goal's asked, measured and native value."""
+        asked = goals_of(self.pathology)
+        measured = read_goals(self.pathology, self.after_measures)
+        native = read_goals(self.pathology, self.before_measures)
+        return {name: (asked[name], measured[name], native[name]) for name in asked}
+
+
+def simulate(
+    scan: Scan,
+    pathology: BaseModel,
+    *,
+    output: OutputGrid = OutputGrid(),  # noqa: B008 - frozen
+    seed: int = 0,
+    told: Told = lambda _: None,
+) -> Case:
+    """Deform a scan so that the pathology's goals are measured on the resulting labels.
+
+    Parameters
+    ----------
+    scan : Scan
+        Labels, with or without a CT.
+    pathology : BaseModel
+        For example ``Scoliosis(cobb_deg=35, apex="T9")``.
+    output : OutputGrid
+        Grid of the result; by default that of the scan.
+    seed : int
+        Kept in the record; nothing in a scoliosis is drawn by chance.
+    told : callable
+        Called with a few words as each stage begins.
+
+    Raises
+    ------
+    PathologyError
+        When the labels or the spine do not allow it; the message names the nearest possible value.
+    """
+    told("locating the spine")
+    check_order(scan.labels)
+    spine = estimate_spine(scan.labels)
+    before = measure_spine(spine)
+    told("planning")
+    aim, proposal = _aim(scan, spine, pathology)
+    for _ in range(CORRECTIONS):
+        case = _carry_out(scan, spine, before, pathology, proposal, output, seed, told)
+        miss = {name: asked - measured for name, (asked, measured, _) in case.goals.items()}
+        if max(map(abs, miss.values())) <= TOLERANCE / 2:
+            return case
+        aim = {name: aim[name] + miss[name] for name in aim}
+        proposal = propose(pathology, spine, aim)
+    return _judged(case)
+
+
+def _aim(scan: Scan, spine: Spine, pathology: BaseModel) -> tuple[Goals, Proposal]:
+    """Correct the aim until labels that are carried rigidly (no flow yet) measure what was asked."""
+    asked = goals_of(pathology)
+    aim, best, least = dict(asked), None, np.inf
+    for _ in range(CORRECTIONS):
+        proposal = propose(pathology, spine, aim)
+        carried = carry_rigidly(scan.labels, carriages_of(proposal.plan), scan.grid)
+        measured = read_goals(pathology, measure_spine(estimate_spine(carried)))
+        miss = {name: asked[name] - measured[name] for name in asked}
+        worst = max(map(abs, miss.values()))
+        if worst < least:
+            best, least = (dict(aim), proposal), worst
+        if worst <= CLOSE:
+            break
+        aim = {name: aim[name] + 0.8 * miss[name] for name in aim}
+    assert best is not None
+    return best
+
+
+def _carry_out(
+    scan: Scan,
+    spine: Spine,
+    before: Measures,
+    pathology: BaseModel,
+    proposal: Proposal,
+    output: OutputGrid,
+    seed: int,
+    told: Told,
+) -> Case:
+    """Follow the flow for a proposal, warp the scan, and measure it."""
+    grid = _output_grid(scan, proposal.plan, output)
+    deformation = build_deformation(scan, spine, proposal.plan, grid, told)
+    told("warping")
+    after, outside = warp_scan(scan, deformation)
+    told("measuring")
+    after_spine = estimate_spine(after.labels)
+    lost = sorted(set(scan.labels.present) - set(after.labels.present))
+    warnings = [*proposal.warnings, *(f"label {number} left the field of view" for number in lost)]
+    return Case(
+        pathology,
+        seed,
+        scan,
+        spine,
+        before,
+        after,
+        after_spine,
+        measure_spine(after_spine),
+        outside,
+        proposal,
+        deformation,
+        findings(scan.labels, spine),
+        tuple(warnings),
+    )
+
+
+def _judged(case: Case) -> Case:
+    """Let a case that missed its goal pass with a warning below the range that is promised, and refuse it above.
+
+    Raises
+    ------
+    PathologyError
+        When a goal of 10 or more is missed by more than the tolerance.
+    """
+    missed = [
+        f"{name}: asked {asked:g}, measured {measured:.1f}"
+        for name, (asked, measured, _) in case.goals.items()
+        if abs(asked - measured) > TOLERANCE
+    ]
+    if not missed:
+        return case
+    if any(asked >= 10 for asked, _, _ in case.goals.values()):
+        raise PathologyError(
+            f"{type(case.pathology).__name__.lower()}: expected the goal within {TOLERANCE:g}, got {'; '.join(missed)}; "
+            "ask for another apex or size"
+        )
+    return replace(case, warnings=(*case.warnings, *missed))
+
+
+def _output_grid(scan: Scan, plan: Plan, output: OutputGrid) -> Grid:
+    """Lay out the grid of the result.
+
+    Raises
+    ------
+    ConfigError
+        When the spacing is not three positive numbers up to 10 mm.
+    """
+    grid = _with_spacing(scan.grid, output.spacing_mm)
+    if output.extent == "same":
+        return grid
+    low, high = np.zeros(3), np.array(grid.shape, dtype=float) - 1
+    for level, carriage in carriages_of(plan).items():
+        voxels = np.argwhere(scan.labels.voxels == scan.labels.numbers[level])
+        box = scan.grid.cropped(tuple(voxels.min(axis=0)), tuple(voxels.max(axis=0) + 1))
+        reached = grid.to_voxel(apply_affine(carriage.motion, box.corners()))
+        low, high = np.minimum(low, reached.min(axis=0) - 2), np.maximum(high, reached.max(axis=0) + 2)
+    start, stop = np.floor(low).astype(int), np.ceil(high).astype(int) + 1
+    return grid.cropped(tuple(start), tuple(stop))
+
+
+def _with_spacing(grid: Grid, spacing_mm: tuple[float, float, float] | None) -> Grid:
+    if spacing_mm is None:
+        return grid
+    spacing = np.array(spacing_mm, dtype=float)
+    if spacing.shape != (3,) or not np.isfinite(spacing).all() or spacing.min() < 0.2 or spacing.max() > 10:
+        raise ConfigError(f"--spacing: expected three numbers from 0.2 to 10 mm, got {spacing_mm}")
+    extent = np.array(grid.shape) * grid.spacing_mm
+    affine = np.eye(4)
+    affine[:3, :3] = grid.direction * spacing
+    affine[:3, 3] = grid.to_world(((spacing / grid.spacing_mm - 1) / 2)[None])[0]
+    return Grid(tuple(np.maximum(1, np.round(extent / spacing)).astype(int)), affine)
+
+
+def bone_fidelity(case: Case) -> dict[str, tuple[float, float]]:
+    """RMS distance (mm) of the field to the best rigid motion over each bone's output voxels, and its volume ratio.
+
+    Returns
+    -------
+    dict
+        Level name to (RMS, output volume over input volume); levels without 50 voxels left are not there.
+    """
+    found = {}
+    voxel_in, voxel_out = case.before.grid.voxel_volume_mm3, case.after.grid.voxel_volume_mm3
+    for level, number in case.after.labels.numbers.items():
+        voxels = np.argwhere(case.after.labels.voxels == number)
+        if len(voxels) >= 50:
+            target = case.after.grid.to_world(voxels.astype(float))
+            rms = _rms_from_rigid(target, case.deformation.field.sources(case.after.grid, voxels))
+            before = np.count_nonzero(case.before.labels.voxels == number) * voxel_in
+            found[level.name] = (rms, len(voxels) * voxel_out / before)
+    return found
+
+
+def _rms_from_rigid(target: Float[np.ndarray, "n 3"], source: Float[np.ndarray, "n 3"]) -> float:
+    """RMS distance between points and their best rigid image (Kabsch 1976, Acta Cryst A32:922)."""
+    target, source = target - target.mean(axis=0), source - source.mean(axis=0)
+    u, _, vt = np.linalg.svd(source.T @ target)
+    turn = vt.T @ np.diag([1, 1, np.linalg.det(vt.T @ u.T)]) @ u.T
+    return float(np.sqrt(((source @ turn.T - target) ** 2).sum(axis=1).mean()))

@@ -1,0 +1,73 @@
+"""A job: from files, or the phantom, to a written case."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from spinesim.anatomy.reading import read_scan
+from spinesim.anatomy.scan import Scan
+from spinesim.anatomy.writing import digest
+from spinesim.errors import LabelError
+from spinesim.phantom import PhantomParameters, build_phantom
+from spinesim.series.case import Case, OutputGrid, Told, simulate
+from spinesim.series.record import InputFile, Run
+from spinesim.series.writer import check_target, write_case
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to read, what to do with it, and where to write.
+
+    With neither ``ct`` nor ``labels`` the phantom is taken.
+    """
+
+    ct: Path | None
+    labels: Path | None
+    pathology: BaseModel
+    out: Path
+    output: OutputGrid = field(default_factory=OutputGrid)
+    seed: int = 0
+    overwrite: bool = False
+    scheme: str = "auto"
+    mapping: Path | Mapping[Any, Any] | None = None
+    resample_labels: bool = False
+
+
+def run_job(job: Job, told: Told = lambda _: None) -> tuple[Case, dict[str, Path]]:
+    """Read, simulate and write; nothing is written unless all of it succeeds.
+
+    Raises
+    ------
+    SpinesimError
+        One sentence that names the file and the remedy.
+    """
+    began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
+    check_target(job.out, overwrite=job.overwrite)
+    told("reading" if job.labels else "building the phantom")
+    scan = _scan(job)
+    inputs = {
+        key: InputFile(name=path.name, sha256=digest(path))
+        for key, path in (("ct", job.ct), ("labels", job.labels))
+        if path is not None
+    }
+    case = simulate(scan, job.pathology, output=job.output, seed=job.seed, told=told)
+    told("writing")
+    run = Run(seconds=round(time.perf_counter() - began, 2), started=started)
+    return case, write_case(case, job.out, overwrite=job.overwrite, inputs=inputs, run=run)
+
+
+def _scan(job: Job) -> Scan:
+    if job.ct is None and job.labels is None:
+        return build_phantom(PhantomParameters(seed=job.seed))
+    if job.labels is None:
+        raise LabelError(f"{job.ct}: expected a label map for this CT, got none; pass it with --labels")
+    return read_scan(
+        job.ct, job.labels, scheme=job.scheme, mapping=job.mapping, resample_labels=job.resample_labels
+    )

@@ -1,0 +1,92 @@
+"""The record of a case: what was asked, what was measured, and everything needed to do it again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputFile(_Part):
+    """A file that went in: its name without its folder, and its SHA-256."""
+
+    name: str
+    sha256: str
+
+
+class Geometry(_Part):
+    """A grid: voxels along i, j, k, and the affine from voxel indices to RAS millimetres."""
+
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    world_from_voxel: list[list[float]]
+
+
+class Goal(_Part):
+    """One number that was asked for, with what the input had and what the output has."""
+
+    asked: float
+    measured: float
+    native: float
+
+
+class VertebraMotion(_Part):
+    """How one level moved: the rigid motion ``new_from_old`` in world RAS mm, and how far the field strays from it within the bone."""
+
+    level: str
+    new_from_old: list[list[float]]
+    rigid: bool
+    rms_mm: float | None = Field(description="RMS distance of the field to its best rigid motion over the bone's output voxels")
+    volume_ratio: float | None = Field(description="Output volume over input volume")
+
+
+class FlowReport(_Part):
+    """How the field came out."""
+
+    jacobian_min: float
+    jacobian_max: float
+    steps: int
+    shell_mm: float
+    power: float
+    node_spacing_mm: float
+    mended_nodes: int
+
+
+class Run(_Part):
+    """What may differ between two runs of the same case."""
+
+    seconds: float
+    started: str
+
+
+class Record(_Part):
+    """The record of one case, written beside its volumes as JSON."""
+
+    schema_version: int = SCHEMA_VERSION
+    spinesim_version: str
+    versions: dict[str, str]
+    inputs: dict[str, InputFile]
+    pathology: str
+    parameters: dict[str, Any]
+    seed: int
+    goals: dict[str, Goal]
+    plan: dict[str, Any]
+    geometry_in: Geometry
+    geometry_out: Geometry
+    flow: FlowReport
+    vertebrae: list[VertebraMotion]
+    labels_in: list[int]
+    labels_out: list[int]
+    unknown_voxels: int
+    measures_before: dict[str, Any]
+    measures_after: dict[str, Any]
+    findings: list[str]
+    warnings: list[str]
+    files: dict[str, str]
+    run: Run

@@ -1,0 +1,213 @@
+"""Write a case into a folder: all of it or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from spinesim.anatomy.grid import Grid
+from spinesim.anatomy.plan import Part
+from spinesim.anatomy.report import report_measures
+from spinesim.anatomy.writing import write_field, write_labels, write_mask, write_volume
+from spinesim.errors import OutputError
+from spinesim.series.case import Case, bone_fidelity
+from spinesim.series.picture import draw_case
+from spinesim.series.record import FlowReport, Geometry, Goal, InputFile, Record, Run, VertebraMotion
+
+LIBRARIES = ("numpy", "scipy", "nibabel", "SimpleITK", "numba")
+"""Libraries whose versions the record names."""
+
+
+def subject_name(source: str) -> str:
+    """Make a BIDS subject out of a file's name: ``sub-verse004_ct.nii.gz`` gives ``sub-verse004``."""
+    stem = Path(source).name.split(".")[0]
+    entity = re.match(r"sub-([A-Za-z0-9]+)", stem)
+    name = entity.group(1) if entity else re.sub(r"[^A-Za-z0-9]", "", re.sub(r"_(ct|seg.*|msk.*)$", "", stem))
+    return f"sub-{name or 'scan'}"
+
+
+def file_names(subject: str, *, with_image: bool) -> dict[str, str]:
+    """Name the files of a case after the VerSe/BIDS pattern."""
+    names = {"ct": f"{subject}_ct.nii.gz", "labels": f"{subject}_seg-vert_msk.nii.gz"}
+    names |= {"unknown": f"{subject}_desc-unknown_msk.nii.gz", "field": f"{subject}_field.nrrd"}
+    names |= {"record": f"{subject}_record.json", "picture": f"{subject}_picture.png"}
+    return names if with_image else {key: name for key, name in names.items() if key not in ("ct", "unknown")}
+
+
+def check_target(out: Path, *, overwrite: bool) -> None:
+    """Refuse, before any work is done, a folder that cannot or must not be written.
+
+    Raises
+    ------
+    OutputError
+        When it exists and ``overwrite`` is not set, when it holds anything that a case does not, or when its parent cannot be written.
+    """
+    _recover(out)
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out}: expected a folder to write to, got a file; choose another --out")
+    if out.exists() and not overwrite:
+        raise OutputError(f"{out}: expected a folder that does not exist yet, got one; choose another --out, or pass --overwrite")
+    if out.exists() and any(out.iterdir()) and not list(out.glob("sub-*_record.json")):
+        raise OutputError(f"{out}: expected a folder that spinesim wrote, got one with other files; choose another --out")
+    parent = next(folder for folder in out.absolute().parents if folder.exists())
+    if not os.access(parent, os.W_OK):
+        raise OutputError(f"{out}: expected to be allowed to write in {parent}, got no permission; choose another --out")
+
+
+def write_case(
+    case: Case,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    inputs: dict[str, InputFile] | None = None,
+    run: Run | None = None,
+) -> dict[str, Path]:
+    """Write a case: CT, labels, unknown mask, field, record and picture.
+
+    Everything goes into a hidden folder beside the target first, which then takes the target's name: a run
+    that is killed leaves the target as it was, and the next one clears what it left.
+
+    Parameters
+    ----------
+    case : Case
+        What ``simulate`` gave.
+    out : path
+        Folder to make.
+    overwrite : bool
+        Replace a folder that an earlier case was written to.
+    inputs, run
+        Names and checksums of the input files, and when the run began and how long it took, for the record.
+
+    Returns
+    -------
+    dict
+        Path of each file, by what it is.
+
+    Raises
+    ------
+    OutputError
+        When the folder may not be written (``check_target``), or the disk is full.
+    """
+    out = Path(out)
+    check_target(out, overwrite=overwrite)
+    subject = subject_name((case.before.image or case.before.labels).source)
+    names = file_names(subject, with_image=case.before.image is not None)
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        partial.mkdir(parents=True)
+        _write_files(case, partial, names, inputs or {}, run or Run(seconds=0.0, started=""))
+        _take_place(partial, out)
+    except OSError as error:
+        raise OutputError(f"{out}: expected to write the case, got {error.strerror or error}; free some space or choose another --out") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return {key: out / name for key, name in names.items()}
+
+
+def _recover(out: Path) -> None:
+    """Clear what a killed run left: put back a folder that it had set aside, and throw its half-written one away."""
+    aside = out.with_name(f".{out.name}.aside")
+    if aside.exists() and not out.exists():
+        aside.rename(out)
+    for left in (aside, out.with_name(f".{out.name}.partial")):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _take_place(partial: Path, out: Path) -> None:
+    """Give the finished folder its name, setting an older one aside until it is there."""
+    if not out.exists():
+        partial.rename(out)
+        return
+    aside = out.with_name(f".{out.name}.aside")
+    out.rename(aside)
+    partial.rename(out)
+    shutil.rmtree(aside)
+
+
+def _write_files(case: Case, folder: Path, names: dict[str, str], inputs: dict[str, InputFile], run: Run) -> None:
+    if case.after.image is not None:
+        write_volume(case.after.image, folder / names["ct"])
+        write_mask(case.outside, case.after.grid, folder / names["unknown"])
+    write_labels(case.after.labels, folder / names["labels"])
+    field = case.deformation.field
+    write_field(field.displacement, field.grid, folder / names["field"])
+    draw_case(
+        case.before, case.before_spine, case.after, case.after_spine, _title(case, names["labels"]), folder / names["picture"]
+    )
+    record = build_record(case, names, inputs, run).model_dump(mode="json")
+    (folder / names["record"]).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _title(case: Case, name: str) -> str:
+    """What was asked and measured, in a line."""
+    goals = [f"{goal} asked {asked:g}, measured {measured:.1f}" for goal, (asked, measured, _) in case.goals.items()]
+    return f"{name.split('_')[0]} · {type(case.pathology).__name__} · {'; '.join(goals)}"
+
+
+def build_record(case: Case, names: dict[str, str], inputs: dict[str, InputFile], run: Run) -> Record:
+    """Put the record of a case together."""
+    settings, jacobian = case.deformation.settings, case.deformation.jacobian
+    return Record(
+        spinesim_version=version("spinesim"),
+        versions={name: version(name) for name in LIBRARIES},
+        inputs=inputs,
+        pathology=type(case.pathology).__name__,
+        parameters=case.pathology.model_dump(),
+        seed=case.seed,
+        goals={
+            name: Goal(asked=asked, measured=round(measured, 3), native=round(native, 3))
+            for name, (asked, measured, native) in case.goals.items()
+        },
+        plan=_rounded(dict(case.proposal.details)),
+        geometry_in=_geometry(case.before.grid),
+        geometry_out=_geometry(case.after.grid),
+        flow=FlowReport(
+            jacobian_min=jacobian[0],
+            jacobian_max=jacobian[1],
+            steps=settings.steps,
+            shell_mm=settings.shell_mm,
+            power=settings.power,
+            node_spacing_mm=settings.spacing_mm,
+            mended_nodes=case.deformation.mended_nodes,
+        ),
+        vertebrae=_motions(case),
+        labels_in=list(case.before.labels.present),
+        labels_out=list(case.after.labels.present),
+        unknown_voxels=int(case.outside.sum()),
+        measures_before=report_measures(case.before_measures, case.before_spine),
+        measures_after=report_measures(case.after_measures, case.after_spine),
+        findings=list(case.findings),
+        warnings=list(case.warnings),
+        files=names,
+        run=run,
+    )
+
+
+def _motions(case: Case) -> list[VertebraMotion]:
+    fidelity = bone_fidelity(case)
+    return [
+        VertebraMotion(
+            level=anchor.level.name,
+            new_from_old=anchor.motion.last.tolist(),
+            rigid=anchor.part is Part.WHOLE,
+            rms_mm=round(fidelity[anchor.level.name][0], 4) if anchor.level.name in fidelity else None,
+            volume_ratio=round(fidelity[anchor.level.name][1], 4) if anchor.level.name in fidelity else None,
+        )
+        for anchor in case.proposal.plan.anchors
+        if anchor.part in (Part.WHOLE, Part.ARCH)
+    ]
+
+
+def _geometry(grid: Grid) -> Geometry:
+    return Geometry(
+        shape=grid.shape, spacing_mm=tuple(grid.spacing_mm.tolist()), world_from_voxel=grid.world_from_voxel.tolist()
+    )
+
+
+def _rounded(details: dict[str, Any]) -> dict[str, Any]:
+    return {key: round(value, 3) if isinstance(value, float) else value for key, value in details.items()}

@@ -1,0 +1,188 @@
+"""Laws of the finder: the phantom's own geometry is found; moving, mirroring and re-gridding the patient change no angle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from spinesim.anatomy.curves import coronal_tilt, find_curves, sagittal_tilt
+from spinesim.anatomy.grid import Grid
+from spinesim.anatomy.levels import Level
+from spinesim.anatomy.locate import estimate_spine
+from spinesim.anatomy.measure import measure_spine
+from spinesim.anatomy.reading import read_labels
+from spinesim.errors import LabelError
+from spinesim.phantom import PhantomParameters, build_phantom
+from spinesim.phantom.column import body_wedge, build_column
+
+DATA = Path(__file__).resolve().parents[1].parent / "shared/data"
+REAL = {
+    "LIDC-IDRI-0001_seg-vert_VerSe.nii.gz": [(Level.T1, Level.L2), (Level.T4, Level.L2)],
+    "verse_cc-by-sa/sub-verse004_seg-vert_msk.nii.gz": [(Level.T9, Level.L5), (Level.T10, Level.L3)],
+}
+MOTIONS = {"turned": (8.0, -10.0, 5.0), "leaning": (-6.0, 7.0, -9.0)}
+"""Rotation vectors in degrees, 15 or less in all."""
+
+
+@pytest.fixture(scope="module")
+def labels():
+    return build_phantom(PhantomParameters(spacing_mm=(1.5, 1.5, 1.5))).labels
+
+
+@pytest.fixture(scope="module")
+def spine(labels):
+    return estimate_spine(labels)
+
+
+def moved(labels, rotation_deg, spacing_mm):
+    """Turn a patient about the middle of the volume and draw the labels on a new, axis-aligned grid, with room around."""
+    turn, middle = Rotation.from_rotvec(rotation_deg, degrees=True).as_matrix(), labels.grid.corners().mean(axis=0)
+    box = ndimage.find_objects((labels.voxels > 0).astype(np.uint8))[0]
+    inner = labels.grid.cropped(tuple(s.start for s in box), tuple(s.stop for s in box))
+    corners = (inner.corners() - middle) @ turn.T + middle
+    affine = np.diag([spacing_mm] * 3 + [1.0])
+    affine[:3, 3] = corners.min(axis=0) - 8.0
+    shape = tuple(int(n) for n in np.ceil((np.ptp(corners, axis=0) + 16.0) / spacing_mm))
+    old_from_new = np.eye(4)
+    old_from_new[:3, :3], old_from_new[:3, 3] = turn.T, middle - turn.T @ middle
+    there = labels.grid.voxel_from_world @ old_from_new @ affine
+    voxels = ndimage.affine_transform(labels.voxels, there[:3, :3], there[:3, 3], shape, order=0)
+    return replace(labels, voxels=voxels, grid=Grid(shape, affine))
+
+
+def tilts(spine):
+    """Coronal and sagittal tilts of both plates of each measured vertebra, degrees."""
+    axes, views = spine.patient_axes, (coronal_tilt, sagittal_tilt)
+    return np.rad2deg([[view(p, axes) for view in views for p in (v.superior, v.inferior)] for v in spine.whole])
+
+
+def cobb_deg(spine, upper, lower):
+    """Signed angle between two fixed end vertebrae."""
+    axes = spine.patient_axes
+    return np.rad2deg(coronal_tilt(spine[lower].inferior, axes) - coronal_tilt(spine[upper].superior, axes))
+
+
+def names(vertebrae):
+    return [vertebra.level.name for vertebra in vertebrae]
+
+
+def test_a_healthy_spine_has_no_curve(spine):
+    assert find_curves(spine) == ()
+    coronal = tilts(spine)[:, :2]
+    assert coronal.max() - coronal.min() < 1.5
+
+
+def test_every_level_of_the_phantom_is_measured(spine):
+    assert names(spine.whole) == names(v for v in spine if v.level != Level.S)
+    assert spine[Level.S].measured
+
+
+def test_sagittal_angles_are_those_that_were_built(spine):
+    column, measures = build_column(), measure_spine(spine)
+    half = {level: body_wedge(dims) / 2 for level, dims in column.dimensions.items()}
+    lean = {level: column.poses[level].lean for level in column.poses}
+    for (upper, lower), angle in measures.kyphosis.items():
+        built = (lean[upper] + half[upper]) - (lean[lower] - half[lower])
+        assert abs(np.rad2deg(angle - abs(built))) < 2.0, (upper.name, lower.name)
+    built = lean[Level.S] - (lean[Level.L1] + half[Level.L1])
+    assert abs(np.rad2deg(measures.lordosis[Level.L1, Level.S] - abs(built))) < 2.0
+
+
+def test_heights_and_widths_are_those_that_were_built(spine):
+    for level, dims in build_column().dimensions.items():
+        if level not in spine:
+            continue
+        vertebra = spine[level]
+        # the hollow of the end plate lowers the middle; the plane fits stop short of the rim
+        assert abs(vertebra.heights.anterior - dims.h_ant) < 1.8, level.name
+        assert abs(vertebra.heights.posterior - dims.h_post) < 1.8, level.name
+        assert abs(vertebra.heights.left - vertebra.heights.right) < 0.3, level.name
+        assert abs(vertebra.width_mm / (0.91 * (dims.w_sup + dims.w_inf) / 2) - 1) < 0.12, level.name
+
+
+@pytest.mark.parametrize(("motion", "spacing_mm"), [("turned", 1.0), ("leaning", 2.0)])
+def test_moving_and_resampling_the_phantom_changes_no_angle(labels, spine, motion, spacing_mm):
+    after = estimate_spine(moved(labels, MOTIONS[motion], spacing_mm))
+    assert names(after.whole) == names(spine.whole)
+    for upper, lower in [(Level.C7, Level.L5), (Level.T4, Level.T12), (Level.T5, Level.L1), (Level.T11, Level.L4)]:
+        assert abs(cobb_deg(after, upper, lower) - cobb_deg(spine, upper, lower)) < 1.0, (upper.name, lower.name)
+
+
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize(("motion", "spacing_mm"), [("turned", 1.0), ("leaning", 1.5)])
+def test_moving_and_resampling_a_real_spine_changes_no_cobb_by_2_degrees(name, motion, spacing_mm):
+    if not (DATA / name).is_file():
+        pytest.skip("the real scans (shared/data) are not on this machine")
+    labels = read_labels(DATA / name)
+    before, after = estimate_spine(labels), estimate_spine(moved(labels, MOTIONS[motion], spacing_mm))
+    assert names(after.whole) == names(before.whole)
+    for upper, lower in REAL[name]:
+        assert abs(cobb_deg(after, upper, lower) - cobb_deg(before, upper, lower)) < 2.0, (upper.name, lower.name)
+
+
+@pytest.mark.parametrize(("order", "flip"), [((2, 0, 1), ()), ((0, 1, 2), (0, 1)), ((1, 2, 0), (2,))])
+def test_the_order_and_direction_of_the_voxel_axes_do_not_matter(labels, spine, order, flip):
+    affine, voxels = labels.grid.world_from_voxel.copy(), labels.voxels.transpose(order)
+    affine[:3, :3] = affine[:3, :3][:, order]
+    for axis in flip:
+        affine[:3, 3] += affine[:3, axis] * (voxels.shape[axis] - 1)
+        affine[:3, axis] *= -1
+    stored = replace(labels, voxels=np.flip(voxels, flip), grid=Grid(voxels.shape, affine))
+    assert_allclose(tilts(estimate_spine(stored)), tilts(spine), atol=0.05)
+
+
+@pytest.mark.parametrize("padding", [0, 10])
+def test_levels_that_the_edge_cuts_are_not_measured(labels, spine, padding):
+    heights = [
+        np.flatnonzero((labels.voxels == labels.numbers[level]).any(axis=(0, 1))) for level in (Level.T8, Level.L2)
+    ]
+    high, low = int(heights[0].mean()), int(heights[1].mean())
+    voxels = np.pad(labels.voxels[:, :, low:high], padding)
+    cut = estimate_spine(
+        replace(labels, voxels=voxels, grid=labels.grid.cropped((-padding, -padding, low - padding), voxels.shape))
+        if padding == 0
+        else replace(labels, voxels=voxels, grid=Grid(voxels.shape, labels.grid.world_from_voxel))
+    )
+    assert Level.T8 not in {v.level for v in cut.whole} and Level.L2 not in {v.level for v in cut.whole}
+    assert set(names(cut.whole)) >= {"T10", "T11", "T12"}
+    assert all(v.heights is None for v in cut if not v.measured)
+
+
+def test_where_no_body_is_whole_the_labels_are_refused(labels):
+    k = int(np.flatnonzero((labels.voxels == labels.numbers[Level.L3]).any(axis=(0, 1))).mean())
+    voxels = labels.voxels[:, :, k - 4 : k + 4]
+    with pytest.raises(LabelError, match="at least one vertebra with its whole body"):
+        estimate_spine(replace(labels, voxels=voxels, grid=Grid(voxels.shape, labels.grid.world_from_voxel)))
+
+
+def test_a_mirrored_patient_has_the_mirrored_curve(labels):
+    bent = sheared(labels)
+    mirrored = bent.with_voxels(bent.voxels[::-1])
+    curves, mirror = (find_curves(estimate_spine(each)) for each in (bent, mirrored))
+    assert curves and [c.cobb for c in mirror] == pytest.approx([c.cobb for c in curves], abs=np.deg2rad(0.05))
+    for curve, other in zip(curves, mirror, strict=True):
+        assert (curve.upper, curve.lower, curve.apex) == (other.upper, other.lower, other.apex)
+        assert {curve.side, other.side} == {"left", "right"}
+
+
+def sheared(labels):
+    """Push the slices to the patient's right in one smooth arc of 60 mm, and turn each level along with it."""
+    i, j, k = labels.voxels.shape
+    spacing = labels.grid.spacing_mm
+    z = (np.arange(k) - k / 2) * spacing[2]
+    radius = 300.0
+    x = (np.arange(i) - (i - 1) / 2) * spacing[0]
+    # an arc: straight levels at angle z / radius about a centre far to the left
+    right, up = np.meshgrid(x, z, indexing="ij")
+    angle = np.arctan2(up, right + radius - 30.0)
+    old_right = np.hypot(right + radius - 30.0, up) - radius
+    old_up = angle * radius
+    at = [old_right / spacing[0] + (i - 1) / 2, old_up / spacing[2] + k / 2]
+    voxels = np.stack([ndimage.map_coordinates(labels.voxels[:, y], at, order=0) for y in range(j)], axis=1)
+    return labels.with_voxels(voxels)
