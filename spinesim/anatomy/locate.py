@@ -22,7 +22,7 @@ END_BONES = 4
 """Bones at either end of the spine on which a face is looked for where the volume was cut before it came here."""
 
 FACE_MM2, FACE_FLATNESS = 300.0, 0.75
-"""Least area of such a face, and least size of its outermost layer of voxels to the next; in rounded tips it is a third."""
+"""Least area of such a face, and least size of its outermost layer of voxels against the next (rounded tips: 1/3)."""
 
 FACE_POINTS = 40_000
 """So many voxels are enough to weigh the layers."""
@@ -30,7 +30,7 @@ FACE_POINTS = 40_000
 LAYER = 1.2
 """Depth of such a layer, in voxels."""
 
-CUT_SHARE = 0.5
+CUT_SHARE = 0.8
 """A bone is cut where more of it lies on the face than this share of its body's cross-section."""
 
 TYPICAL_DISC_MM = 5.0
@@ -103,7 +103,7 @@ def _inside(body: Body, grid: Grid) -> bool:
 
 
 def _shorn_levels(silhouettes: dict[Level, Silhouette]) -> set[Level]:
-    """Find outermost bones that are cut although they touch no edge (a scan that was cropped, then padded or turned)."""
+    """Find outermost bones that are cut although they touch no edge (a scan cropped, then padded or turned)."""
     volumes = {level: bone.volume_mm3() for level, bone in silhouettes.items() if level != Level.S}
     order = list(volumes)
     shorn: set[Level] = set()

@@ -29,6 +29,10 @@ ATTEMPTS = (
 """Ways to follow the flow, from cheap to careful: the first whose field does not fold is taken."""
 
 
+TABLE_SOFTNESS_MM = 8.0
+"""The table's hold on what is near it fades over this distance: it stays in place to 0.01 mm, and the skin above it is sheared, not torn."""
+
+
 @dataclass(frozen=True, eq=False)
 class Deformation:
     """A plan made into a field over an output grid, and how it came out."""
@@ -91,7 +95,7 @@ def _table(scan: Scan) -> list[Held]:
         return []
     mask, grid = found
     distance = ndimage.distance_transform_edt(~mask, sampling=grid.spacing_mm).astype(np.float32)
-    return [(DistanceMap(distance, grid), None)]
+    return [(DistanceMap(distance, grid, TABLE_SOFTNESS_MM), None)]
 
 
 def warp_scan(scan: Scan, deformation: Deformation) -> tuple[Scan, Bool[np.ndarray, "i j k"]]:

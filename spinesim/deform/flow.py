@@ -103,13 +103,14 @@ class _Flow:
         return displacement, nearest
 
 
-def _pack(anchors: Sequence[Held]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _pack(anchors: Sequence[Held]) -> tuple[np.ndarray, ...]:
     """Lay all distance maps end to end for the compiled loop."""
     maps = [np.ascontiguousarray(region.distance, dtype=np.float32) for region, _ in anchors]
     offsets = np.cumsum([0, *(m.size for m in maps)])[:-1]
     shapes = np.array([m.shape for m in maps], dtype=np.int64)
     spacings = np.array([region.grid.spacing_mm for region, _ in anchors])
-    return np.concatenate([m.ravel() for m in maps]), offsets, shapes, spacings
+    softness = np.array([region.softness_mm for region, _ in anchors])
+    return np.concatenate([m.ravel() for m in maps]), offsets, shapes, spacings, softness
 
 
 def _step_motions(

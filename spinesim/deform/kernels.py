@@ -5,10 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-EPSILON_MM = 0.3
-"""Distance added (in squares) to every anchor's, so that weights stay finite inside bones."""
-
-
 @njit(inline="always")
 def _trilinear(flat, offset, shape, x, y, z):
     """Value of one distance map at voxel coordinates inside it."""
@@ -27,7 +23,7 @@ def _trilinear(flat, offset, shape, x, y, z):
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def carry_back(points, nearest, flat, offsets, shapes, spacings, rest_from_now, step_back, power):
+def carry_back(points, nearest, flat, offsets, shapes, spacings, softness, rest_from_now, step_back, power):
     """Carry points from t = 1 to t = 0, in place.
 
     Parameters
@@ -36,8 +32,8 @@ def carry_back(points, nearest, flat, offsets, shapes, spacings, rest_from_now, 
         World points; overwritten with where they come from.
     nearest : (n,) float32
         Overwritten with the smallest distance to an anchor that a point met on its way (mm).
-    flat, offsets, shapes, spacings
-        The anchors' distance maps, one after the other: values, starts, shapes and voxel sizes.
+    flat, offsets, shapes, spacings, softness
+        The anchors' distance maps, one after the other: values, starts, shapes, voxel sizes and softness (epsilon, mm).
     rest_from_now : (steps, anchors, 3, 4) float64
         World at the time of the step to voxels of the anchor's map.
     step_back : (steps, anchors, 3, 4) float64
@@ -67,7 +63,7 @@ def carry_back(points, nearest, flat, offsets, shapes, spacings, rest_from_now, 
                     oz = (z - cz) * spacings[a, 2]
                     distance += np.sqrt(ox * ox + oy * oy + oz * oz)
                 least = min(least, distance)
-                q = distance * distance + EPSILON_MM * EPSILON_MM
+                q = distance * distance + softness[a] * softness[a]
                 weight = 1.0 / (q * q) if square else q ** (-power)
                 total += weight
                 b = step_back[step, a]

@@ -25,10 +25,14 @@ PLATE_SHARE = 0.3
 
 @dataclass(frozen=True, eq=False)
 class DistanceMap:
-    """Distance in mm to an anchor's region, 0 inside, on a block of voxels that surrounds it."""
+    """Distance in mm to an anchor's region, 0 inside, on a block of voxels that surrounds it.
+
+    ``softness_mm`` is the epsilon of its weight: small, and the region moves exactly as its anchor does.
+    """
 
     distance: Float[np.ndarray, "i j k"]
     grid: Grid
+    softness_mm: float = 0.3
 
 
 def level_map(labels: LabelMap) -> np.ndarray:

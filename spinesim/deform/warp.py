@@ -43,7 +43,8 @@ def warp_image(image: Volume, field: Field, output: Grid) -> tuple[Volume, Bool[
 
 
 AGREEMENT_MM = 1.0
-"""Where field and rigid motion differ by more, a label follows the field, as the image does."""
+"""Where field and rigid motion differ by more, two bones that touch have been pressed into each other: that thin layer is
+left to neither, as a joint space."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +58,9 @@ class Carriage:
 def warp_labels(labels: LabelMap, carriages: Mapping[Level, Carriage], field: Field, output: Grid) -> LabelMap:
     """Carry a label map along: each rigid bone by its own motion, everything else through the field.
 
-    A bone's surface is found between voxels (linear in the distance to it), so its shape does not fray. Where two bones claim one voxel, the
-    field decides. A bone that was in one piece stays in one piece.
+    A bone's surface is found between voxels (linear in the distance to it), so its shape does not fray. Where two bones
+    claim one voxel, the field decides; where the field could not follow a bone because it touches another, neither gets it. A bone that was in
+    one piece stays in one piece.
     """
     bones = np.zeros(int(labels.voxels.max()) + 1, dtype=bool)
     bones[[n for n in labels.levels if n < len(bones)]] = True
@@ -87,7 +89,7 @@ def carry_rigidly(labels: LabelMap, carriages: Mapping[Level, Carriage], output:
     for level, number in labels.numbers.items():
         solid, carriage = solids[number], replace(carriages[level], rigid=True)
         voxels = _reach(solid, carriage, output)
-        depth = solid.at(apply_affine(np.linalg.inv(carriage.motion), output.to_world(voxels.astype(float))))
+        depth = solid.at(_rigid_sources(voxels, carriage, output))
         owner[tuple(voxels[depth > _level_of_equal_volume(depth, solid, output)].T)] = number
     return labels.with_voxels(owner, output)
 
@@ -146,8 +148,10 @@ def _claim(
     solid = solids[number]
     voxels = _reach(solid, carriage, output)
     sources = field.sources(output, voxels)
-    depth = solid.at(_rigid_where_field_agrees(sources, voxels, carriage, output))
+    points = sources if not carriage.rigid else _rigid_sources(voxels, carriage, output)
+    depth = solid.at(points)
     inside = depth > _level_of_equal_volume(depth, solid, output)
+    inside &= np.linalg.norm(points - sources, axis=1) < AGREEMENT_MM
     mine, sources = voxels[inside], sources[inside]
     before = owner[tuple(mine.T)]
     disputed = before > 0
@@ -173,15 +177,9 @@ def _level_of_equal_volume(depth: Float[np.ndarray, " n"], solid: _Solid, output
     return float(np.clip(level, -slack, slack))
 
 
-def _rigid_where_field_agrees(
-    sources: Float[np.ndarray, "n 3"], voxels: np.ndarray, carriage: Carriage, output: Grid
-) -> Float[np.ndarray, "n 3"]:
-    """Source points of output voxels by a bone's rigid motion; where touching bones made the field leave it, by the field."""
-    if not carriage.rigid:
-        return sources
-    rigid = apply_affine(np.linalg.inv(carriage.motion), output.to_world(voxels.astype(float)))
-    agrees = np.linalg.norm(rigid - sources, axis=1) < AGREEMENT_MM
-    return np.where(agrees[:, None], rigid, sources)
+def _rigid_sources(voxels: np.ndarray, carriage: Carriage, output: Grid) -> Float[np.ndarray, "n 3"]:
+    """World points that output voxels (rows of indices) come from when they move with a bone."""
+    return apply_affine(np.linalg.inv(carriage.motion), output.to_world(voxels.astype(float)))
 
 
 def _reach(solid: _Solid, carriage: Carriage, output: Grid) -> np.ndarray:

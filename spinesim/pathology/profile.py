@@ -73,7 +73,7 @@ def _return(
 
 
 def turn_profile(
-    shape: CurveShape, apical_turn: float, give: Float[np.ndarray, " m"], most: float = 0.6
+    shape: CurveShape, apical_turn: float, give: Float[np.ndarray, " m"], most: float = 0.5
 ) -> Float[np.ndarray, " n"]:
     """Axial rotation of each level: greatest at the apex, fading to both sides joint by joint.
 

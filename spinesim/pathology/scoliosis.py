@@ -371,9 +371,8 @@ def _read(task: _Task, moved: Spine) -> tuple[float, float]:
 
 def _bend(task: _Task, shape: CurveShape, cobb: float) -> Bend:
     """Build the bend for a size and shape of the curve, its ends in balance."""
-    gained = np.rad2deg(cobb) - np.rad2deg(task.own_cobb)
-    nod = _nod(task, float(np.deg2rad(gained)))
-    turn = _turn(task, shape, float(np.deg2rad(gained)))
+    nod = _nod(task, cobb - abs(task.own_cobb))
+    turn = _turn(task, shape, cobb - task.own_cobb)
 
     def bend(share: float) -> Bend:
         tilt = tilt_profile(shape, cobb, share) - task.own_tilt
