@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Bool
 from scipy import ndimage
@@ -22,16 +24,21 @@ SMALLEST_MM3 = 5_000.0
 """Matter outside the body of less volume than this is noise."""
 
 
-def find_table(image: Volume) -> tuple[Bool[np.ndarray, "i j k"], Grid] | None:
-    """Find what lies below (or above) the patient and must hold still: the scanner's table, its mat, a head rest.
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What lies around the patient, on a grid of about 3 mm: the table (and mats, rests), and all that is not the patient."""
+
+    table: Bool[np.ndarray, "i j k"]
+    outside: Bool[np.ndarray, "i j k"]
+    grid: Grid
+
+
+def find_surroundings(image: Volume) -> Surroundings:
+    """Tell the patient from what lies around.
 
     The body is the largest piece of soft tissue and bone after a morphological opening, which parts it from what it
-    lies on. Of the matter outside it, that on the side of the table is taken: of front and back, the one that has more of it.
-
-    Returns
-    -------
-    (mask, grid) or None
-        On a grid of about 3 mm; None when nothing lies outside the body.
+    lies on. Of the matter outside it, that on the side of the table is the table: of front and back, the one that has more of it.
+    Either mask may be empty (a scan cropped to the spine has neither).
     """
     step = np.maximum(1, np.round(COARSE_MM / image.grid.spacing_mm)).astype(int)
     affine = image.grid.world_from_voxel.copy()
@@ -40,16 +47,21 @@ def find_table(image: Volume) -> tuple[Bool[np.ndarray, "i j k"], Grid] | None:
     grid = Grid(hu.shape, affine)
     body = _body(hu)
     if not body.any():
-        return None
-    matter = (hu > MATTER_HU) & ~ndimage.binary_dilation(body, iterations=2)
+        return Surroundings(body, body, grid)
+    outside = ~ndimage.binary_dilation(body, iterations=2)
+    return Surroundings(_table(hu, body, outside, grid), outside, grid)
+
+
+def _table(hu: np.ndarray, body: np.ndarray, outside: np.ndarray, grid: Grid) -> Bool[np.ndarray, "i j k"]:
+    """The larger pieces of matter outside the body, on the side where there is more of it."""
+    matter = (hu > MATTER_HU) & outside
     front = grid.to_world(np.indices(hu.shape).reshape(3, -1).T.astype(float))[:, 1].reshape(hu.shape)
     middle = np.median(front[body])
     table = max((matter & (front < middle), matter & (front >= middle)), key=np.count_nonzero)
     pieces, count = ndimage.label(table, structure=np.ones((3, 3, 3)))
     sizes = np.bincount(pieces.ravel(), minlength=count + 1) * grid.voxel_volume_mm3
     sizes[0] = 0
-    kept = np.isin(pieces, np.flatnonzero(sizes >= SMALLEST_MM3))
-    return (kept, grid) if kept.any() else None
+    return np.isin(pieces, np.flatnonzero(sizes >= SMALLEST_MM3))
 
 
 def _body(hu: np.ndarray) -> Bool[np.ndarray, "i j k"]:

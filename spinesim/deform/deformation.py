@@ -13,7 +13,7 @@ from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.plan import Part, Plan
 from spinesim.anatomy.scan import Scan
-from spinesim.anatomy.surroundings import find_table
+from spinesim.anatomy.surroundings import find_surroundings
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.field import Field
 from spinesim.deform.flow import FlowSettings, Held, follow_flow
@@ -31,6 +31,10 @@ ATTEMPTS = (
 
 TABLE_SOFTNESS_MM = 8.0
 """The table's hold on what is near it fades over this distance: it stays in place to 0.01 mm, and the skin above it is sheared, not torn."""
+
+
+OUTLINE_SOFTNESS_MM = 30.0
+"""The space around the patient holds the skin softly: far from the spine the trunk keeps its outline, and over the spine the skin follows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,13 +68,13 @@ def build_deformation(
     PathologyError
         When every way to follow the flow folds somewhere.
     """
-    table = _table(scan)
+    still = _still(scan)
     levels = level_map(scan.labels)
     best = None
     for settings in ATTEMPTS:
         told(f"flow: {settings.steps} steps, shell {settings.shell_mm:g} mm, field {settings.spacing_mm:g} mm")
         anchors = _anchors(levels, scan.grid, spine, plan, settings.shell_mm)
-        field, mended = unfold(follow_flow([*anchors, *table], output, settings))
+        field, mended = unfold(follow_flow([*anchors, *still], output, settings))
         best = Deformation(plan, field, output, settings, field.jacobian_range(), mended)
         if best.jacobian[0] > 0:
             return best
@@ -88,14 +92,17 @@ def _anchors(levels: np.ndarray, grid: Grid, spine: Spine, plan: Plan, shell_mm:
     ]
 
 
-def _table(scan: Scan) -> list[Held]:
-    """The table as an anchor that holds still, where there is one."""
-    found = find_table(scan.image) if scan.image is not None else None
-    if found is None:
+def _still(scan: Scan) -> list[Held]:
+    """What holds still: the table firmly, and softly the space around the patient, so that the trunk keeps its outline."""
+    if scan.image is None:
         return []
-    mask, grid = found
-    distance = ndimage.distance_transform_edt(~mask, sampling=grid.spacing_mm).astype(np.float32)
-    return [(DistanceMap(distance, grid, TABLE_SOFTNESS_MM), None)]
+    around = find_surroundings(scan.image)
+    held = []
+    for mask, softness in ((around.table, TABLE_SOFTNESS_MM), (around.outside, OUTLINE_SOFTNESS_MM)):
+        if mask.any():
+            distance = ndimage.distance_transform_edt(~mask, sampling=around.grid.spacing_mm).astype(np.float32)
+            held.append((DistanceMap(distance, around.grid, softness), None))
+    return held
 
 
 def warp_scan(scan: Scan, deformation: Deformation) -> tuple[Scan, Bool[np.ndarray, "i j k"]]:

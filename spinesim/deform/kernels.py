@@ -5,6 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+SOFT_MM = 10.0
+"""Anchors softer than this make no fine detail: coming near them does not count as coming near an anchor."""
+
+
 @njit(inline="always")
 def _trilinear(flat, offset, shape, x, y, z):
     """Value of one distance map at voxel coordinates inside it."""
@@ -31,7 +35,7 @@ def carry_back(points, nearest, flat, offsets, shapes, spacings, softness, rest_
     points : (n, 3) float64
         World points; overwritten with where they come from.
     nearest : (n,) float32
-        Overwritten with the smallest distance to an anchor that a point met on its way (mm).
+        Overwritten with the smallest distance to a firm anchor that a point met on its way (mm).
     flat, offsets, shapes, spacings, softness
         The anchors' distance maps, one after the other: values, starts, shapes, voxel sizes and softness (epsilon, mm).
     rest_from_now : (steps, anchors, 3, 4) float64
@@ -62,7 +66,8 @@ def carry_back(points, nearest, flat, offsets, shapes, spacings, softness, rest_
                     oy = (y - cy) * spacings[a, 1]
                     oz = (z - cz) * spacings[a, 2]
                     distance += np.sqrt(ox * ox + oy * oy + oz * oz)
-                least = min(least, distance)
+                if softness[a] < SOFT_MM:
+                    least = min(least, distance)
                 q = distance * distance + softness[a] * softness[a]
                 weight = 1.0 / (q * q) if square else q ** (-power)
                 total += weight

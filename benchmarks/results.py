@@ -1,0 +1,175 @@
+"""The file of results: a row a combination, written as it comes, and the Markdown tables made from it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from scans import SOURCES
+
+import spinesim
+
+COLUMNS = (
+    *("scan", "apex", "direction", "cobb_asked_deg", "outcome", "cobb_measured_deg", "difference_deg", "cobb_native_deg"),
+    *("folds", "jacobian_min", "rms_worst_mm", "rms_worst_level", "rms_mean_mm", "rms_with_shell_mm"),
+    *("volume_worst_percent", "volume_worst_level", "cut_by_edge", "labels_kept", "labels_changed"),
+    *("one_piece_before", "one_piece_after", "broken", "apex_found", "apex_off_levels", "seconds", "same_bytes"),
+    *("said", "code"),
+)
+KEY = COLUMNS[:4]
+
+ROOMS = ("anatomy", "deform", "pathology", "phantom", "series")
+"""The rooms whose code the figures come from."""
+
+APEX_TOLERANCE = 0.75
+"""Levels that an apex may be off, as the package itself has it."""
+
+HEAD = (
+    *("apex", "side", "asked °", "measured °", "diff °", "folds", "min J", "RMS worst mm", "RMS mean mm", "RMS with shell mm"),
+    *("volume %", "cut", "labels kept", "one piece", "apex found", "s", "same bytes"),
+)
+
+Rows = Sequence[dict[str, str]]
+
+
+def code_digest() -> str:
+    """Eight digits that tell one state of the package's code from another."""
+    home = Path(spinesim.__file__).parent
+    files = sorted(path for room in ROOMS for path in (home / room).rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read a file of results; none yet is no rows.
+
+    Raises
+    ------
+    ValueError
+        When the file has other columns.
+    """
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as lines:
+        table = csv.DictReader(lines)
+        if tuple(table.fieldnames or ()) != COLUMNS:
+            raise ValueError(f"{path}: expected the columns of this script, got others; choose another --out")
+        return list(table)
+
+
+def append_row(path: Path, row: dict[str, object]) -> None:
+    """Put a row at the end of a file of results, in one write, so that a killed run leaves whole lines."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table.writeheader()
+    table.writerow(row)
+    with path.open("a", newline="", encoding="utf-8") as lines:
+        lines.write(text.getvalue())
+
+
+def render(rows: Rows) -> str:
+    """Lay out all results as Markdown: a table a scan, its refusals, and a line a scan that sums it up."""
+    scans = [name for name in SOURCES if any(row["scan"] == name for row in rows)]
+    parts = [_scan_table(name, _of(rows, "scan", name)) for name in scans]
+    lines = [f"- {_summary(name, _of(rows, 'scan', name))}" for name in scans]
+    return "\n\n".join([*parts, "### In a line", "\n".join(lines), _code_line(rows)])
+
+
+def _scan_table(name: str, rows: Rows) -> str:
+    """One scan: what was done, and then what was refused, and why."""
+    rows = sorted(rows, key=lambda r: (_rank(r["apex"]), r["direction"] != "right", float(r["cobb_asked_deg"])))
+    done, parts = _of(rows, "outcome", "done"), [f"### {SOURCES[name].title}"]
+    if done:
+        parts.append(_markdown(HEAD, [_cells(row) for row in done]))
+    if len(done) < len(rows):
+        head = ("apex", "side", "asked °", "outcome", "the sentence")
+        others = [row for row in rows if row["outcome"] != "done"]
+        parts.append(_markdown(head, [[*_asked(row), row["outcome"], row["said"].replace("|", "/")] for row in others]))
+    return "\n\n".join(parts)
+
+
+def _rank(apex: str) -> tuple[str, ...]:
+    """Sort ``T9`` before ``T11``, and both before ``L1``."""
+    region, number = apex[0], apex[1:].split("/")[0]
+    return ("CTLS".find(region).__str__(), number.zfill(2), apex)
+
+
+def _asked(row: dict[str, str]) -> list[str]:
+    return [row["apex"], row["direction"], row["cobb_asked_deg"]]
+
+
+def _cells(row: dict[str, str]) -> list[str]:
+    """One line of the table; what went wrong is named beside the number."""
+    return [
+        *_asked(row),
+        row["cobb_measured_deg"],
+        row["difference_deg"],
+        row["folds"],
+        row["jacobian_min"],
+        f"{row['rms_worst_mm']} {row['rms_worst_level']}",
+        row["rms_mean_mm"],
+        row["rms_with_shell_mm"],
+        f"{row['volume_worst_percent']} {row['volume_worst_level']}".strip(),
+        row["cut_by_edge"],
+        _with_names(row["labels_kept"], row["labels_changed"]),
+        _with_names(f"{row['one_piece_after']}/{row['one_piece_before']}", row["broken"]),
+        _with_names(row["apex_found"], row["apex_off_levels"] if _wrong_apex(row) else ""),
+        row["seconds"],
+        row["same_bytes"],
+    ]
+
+
+def _with_names(text: str, names: str) -> str:
+    return f"{text} ({names})" if names else text
+
+
+def _wrong_apex(row: dict[str, str]) -> bool:
+    return not row["apex_off_levels"] or abs(float(row["apex_off_levels"])) > APEX_TOLERANCE
+
+
+def _markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))
+
+
+def _summary(name: str, rows: Rows) -> str:
+    """One scan in a line."""
+    done = _of(rows, "outcome", "done")
+    outcomes = {word: len(_of(rows, "outcome", word)) for word in ("refused", "crashed")}
+    said = [f"**{name}**: {len(done)} of {len(rows)} done", *(f"{n} {word}" for word, n in outcomes.items() if n or word == "refused")]
+    if not done:
+        return "; ".join(said)
+    up_to_60 = [row for row in done if float(row["cobb_asked_deg"]) <= 60]
+    up_to_80 = [row for row in done if float(row["cobb_asked_deg"]) <= 80]
+    return "; ".join([
+        *said,
+        f"largest difference {_largest(done, 'difference_deg')}°",
+        f"folds {sum(int(row['folds']) for row in done)}, min J {min(float(row['jacobian_min']) for row in done):.3f}",
+        f"worst RMS {_largest(up_to_60, 'rms_worst_mm')} mm up to 60°, {_largest(up_to_80, 'rms_worst_mm')} mm up to 80°",
+        f"with shell {_largest(up_to_60, 'rms_with_shell_mm')} and {_largest(up_to_80, 'rms_with_shell_mm')} mm",
+        f"worst volume change {_largest([row for row in done if row['volume_worst_percent']], 'volume_worst_percent')} %",
+        f"labels lost or born in {len(_of(done, 'labels_kept', 'n'))}, broken in {sum(bool(row['broken']) for row in done)}",
+        f"apex off in {sum(map(_wrong_apex, done))}",
+        f"run twice {sum(bool(row['same_bytes']) for row in done)}, differing {len(_of(done, 'same_bytes', 'n'))}",
+        f"{sum(float(row['seconds']) for row in done) / len(done):.0f} s on average",
+    ])
+
+
+def _largest(rows: Rows, column: str) -> str:
+    """The value of a column farthest from 0, as it stands there; a dash where there is none."""
+    return max((row[column] for row in rows), key=lambda text: abs(float(text)), default="–")
+
+
+def _code_line(rows: Rows) -> str:
+    """Say which code the rows came from, and if that is not the code that is here."""
+    codes, here = sorted({row["code"] for row in rows}), code_digest()
+    if codes == [here] or not rows:
+        return f"Code: {here}."
+    return f"**Mixed or old:** the code here is {here}, the rows come from {', '.join(codes)}; begin a new --out for figures of this code."
+
+
+def _of(rows: Rows, column: str, value: str) -> list[dict[str, str]]:
+    return [row for row in rows if row[column] == value]
