@@ -11,15 +11,17 @@ from pathlib import Path
 from scans import SOURCES
 
 import spinesim
+from spinesim.anatomy.levels import Level, parse_level
 
 COLUMNS = (
-    *("scan", "apex", "direction", "cobb_asked_deg", "outcome", "cobb_measured_deg", "difference_deg", "cobb_native_deg"),
-    *("folds", "jacobian_min", "rms_worst_mm", "rms_worst_level", "rms_mean_mm", "rms_with_shell_mm"),
+    *("scan", "apex", "direction", "cobb_asked_deg", "outcome"),
+    *("cobb_measured_deg", "difference_deg", "cobb_native_deg", "folds", "jacobian_min"),
+    *("rms_worst_mm", "rms_worst_level", "rms_mean_mm", "rms_with_shell_mm"),
     *("volume_worst_percent", "volume_worst_level", "cut_by_edge", "labels_kept", "labels_changed"),
     *("one_piece_before", "one_piece_after", "broken", "apex_found", "apex_off_levels", "seconds", "same_bytes"),
     *("said", "code"),
 )
-KEY = COLUMNS[:4]
+"""What is written of each combination; the first four say what was asked, and what does not apply is empty."""
 
 ROOMS = ("anatomy", "deform", "pathology", "phantom", "series")
 """The rooms whose code the figures come from."""
@@ -28,8 +30,9 @@ APEX_TOLERANCE = 0.75
 """Levels that an apex may be off, as the package itself has it."""
 
 HEAD = (
-    *("apex", "side", "asked °", "measured °", "diff °", "folds", "min J", "RMS worst mm", "RMS mean mm", "RMS with shell mm"),
-    *("volume %", "cut", "labels kept", "one piece", "apex found", "s", "same bytes"),
+    *("apex", "side", "asked °", "measured °", "diff °", "folds", "min J"),
+    *("RMS worst mm", "RMS mean mm", "RMS with shell mm", "volume %", "cut"),
+    *("labels kept", "one piece", "apex found", "s", "same bytes"),
 )
 
 Rows = Sequence[dict[str, str]]
@@ -92,10 +95,9 @@ def _scan_table(name: str, rows: Rows) -> str:
     return "\n\n".join(parts)
 
 
-def _rank(apex: str) -> tuple[str, ...]:
+def _rank(apex: str) -> tuple[Level, ...]:
     """Sort ``T9`` before ``T11``, and both before ``L1``."""
-    region, number = apex[0], apex[1:].split("/")[0]
-    return ("CTLS".find(region).__str__(), number.zfill(2), apex)
+    return tuple(parse_level(name) for name in apex.split("/"))
 
 
 def _asked(row: dict[str, str]) -> list[str]:
@@ -137,25 +139,40 @@ def _markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 def _summary(name: str, rows: Rows) -> str:
     """One scan in a line."""
+    counts = ", ".join(f"{len(_of(rows, 'outcome', word))} {word}" for word in ("done", "refused", "crashed"))
+    said = f"**{name}**: n = {len(rows)} ({counts})"
     done = _of(rows, "outcome", "done")
-    outcomes = {word: len(_of(rows, "outcome", word)) for word in ("refused", "crashed")}
-    said = [f"**{name}**: {len(done)} of {len(rows)} done", *(f"{n} {word}" for word, n in outcomes.items() if n or word == "refused")]
-    if not done:
-        return "; ".join(said)
-    up_to_60 = [row for row in done if float(row["cobb_asked_deg"]) <= 60]
-    up_to_80 = [row for row in done if float(row["cobb_asked_deg"]) <= 80]
-    return "; ".join([
-        *said,
+    return "; ".join([said, *_goals(done), *_fidelity(done), *_labels(done)]) if done else said
+
+
+def _goals(done: Rows) -> list[str]:
+    """Goals, folds and time, over all that was done."""
+    return [
         f"largest difference {_largest(done, 'difference_deg')}°",
-        f"folds {sum(int(row['folds']) for row in done)}, min J {min(float(row['jacobian_min']) for row in done):.3f}",
-        f"worst RMS {_largest(up_to_60, 'rms_worst_mm')} mm up to 60°, {_largest(up_to_80, 'rms_worst_mm')} mm up to 80°",
-        f"with shell {_largest(up_to_60, 'rms_with_shell_mm')} and {_largest(up_to_80, 'rms_with_shell_mm')} mm",
-        f"worst volume change {_largest([row for row in done if row['volume_worst_percent']], 'volume_worst_percent')} %",
-        f"labels lost or born in {len(_of(done, 'labels_kept', 'n'))}, broken in {sum(bool(row['broken']) for row in done)}",
         f"apex off in {sum(map(_wrong_apex, done))}",
-        f"run twice {sum(bool(row['same_bytes']) for row in done)}, differing {len(_of(done, 'same_bytes', 'n'))}",
+        f"folds {sum(int(row['folds']) for row in done)}, min J {min(float(row['jacobian_min']) for row in done):.3f}",
         f"{sum(float(row['seconds']) for row in done) / len(done):.0f} s on average",
-    ])
+    ]
+
+
+def _fidelity(done: Rows) -> list[str]:
+    """How rigid bones stayed, up to 60 and up to 80 degrees."""
+    mild, all_80 = ([row for row in done if float(row["cobb_asked_deg"]) <= limit] for limit in (60, 80))
+    uncut = [row for row in done if row["volume_worst_percent"]]
+    return [
+        f"worst RMS {_largest(mild, 'rms_worst_mm')} mm up to 60°, {_largest(all_80, 'rms_worst_mm')} mm up to 80°",
+        f"with shell {_largest(mild, 'rms_with_shell_mm')} and {_largest(all_80, 'rms_with_shell_mm')} mm",
+        f"worst volume change {_largest(uncut, 'volume_worst_percent')} %",
+    ]
+
+
+def _labels(done: Rows) -> list[str]:
+    """Labels that were lost, born or broken, and bytes that differed."""
+    return [
+        f"labels lost or born in {len(_of(done, 'labels_kept', 'n'))}",
+        f"labels broken in {sum(bool(row['broken']) for row in done)}",
+        f"run twice {sum(bool(row['same_bytes']) for row in done)}, differing {len(_of(done, 'same_bytes', 'n'))}",
+    ]
 
 
 def _largest(rows: Rows, column: str) -> str:
@@ -166,9 +183,12 @@ def _largest(rows: Rows, column: str) -> str:
 def _code_line(rows: Rows) -> str:
     """Say which code the rows came from, and if that is not the code that is here."""
     codes, here = sorted({row["code"] for row in rows}), code_digest()
-    if codes == [here] or not rows:
+    if codes in ([], [here]):
         return f"Code: {here}."
-    return f"**Mixed or old:** the code here is {here}, the rows come from {', '.join(codes)}; begin a new --out for figures of this code."
+    return (
+        f"**Mixed or old:** the code here is {here}, the rows come from {', '.join(codes)}; "
+        "take a new --out for figures of this code."
+    )
 
 
 def _of(rows: Rows, column: str, value: str) -> list[dict[str, str]]:

@@ -1,8 +1,9 @@
 """Make the table of the main job: each scan, size, side and apex, run and measured.
 
-    python benchmarks/table.py                                  # everything, into benchmarks/results.csv; goes on where it stopped
-    python benchmarks/table.py --scans phantom --apex T9 --cobb 35 --direction right --out some.csv
-    python benchmarks/table.py --render benchmarks/results.csv  # print the tables again, run nothing
+README.md beside it says how to read it.
+
+python benchmarks/table.py                                  all of it, or the rest of it, into benchmarks/results.csv
+python benchmarks/table.py --render benchmarks/results.csv  print the tables again, run nothing
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from scans import SOURCES, Source
 APICES = ("T5", "T8", "T9", "T11")
 DIRECTIONS = ("right", "left")
 COBB_DEG = (10.0, 20.0, 35.0, 50.0, 65.0, 80.0)
+REPEATS = ("none", "one", "all")
+RESULTS = Path(__file__).with_name("results.csv")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,7 +61,8 @@ def run_source(source: Source, wanted: Sequence[Combination], out: Path, repeat:
 def _in_short(row: dict[str, object]) -> str:
     if row["outcome"] != "done":
         return f"{row['outcome']} after {row['seconds']} s: {row['said']}"
-    return f"measured {row['cobb_measured_deg']}, folds {row['folds']}, worst RMS {row['rms_worst_mm']} mm, {row['seconds']} s"
+    measured = f"measured {row['cobb_measured_deg']}, folds {row['folds']}, worst RMS {row['rms_worst_mm']} mm"
+    return f"{measured}, {row['seconds']} s"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,8 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--apex", type=_listed(str), default=APICES, help="apices, for example T9,L1,T8/T9 [T5,T8,T9,T11]")
     add("--cobb", type=_listed(float), default=COBB_DEG, help="Cobb angles in degrees [10,20,35,50,65,80]")
     add("--direction", type=_choices(DIRECTIONS), default=DIRECTIONS, help="right,left [both]")
-    add("--repeat", choices=("none", "one", "all"), nargs="?", const="all", default="one", help="which to run twice [one a scan]")
-    add("--out", type=Path, default=Path(__file__).with_name("results.csv"), help="file that rows are added to [%(default)s]")
+    add("--repeat", choices=REPEATS, nargs="?", const="all", default="one", help="what to run twice [one a scan]")
+    add("--out", type=Path, default=RESULTS, help="file that rows are added to [benchmarks/results.csv]")
     add("--render", type=Path, metavar="CSV", help="print the tables of a file of results and run nothing")
     return parser
 

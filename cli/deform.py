@@ -13,16 +13,31 @@ from .options import labels_option, mapping_option, quiet_option, resample_optio
 @click.command()
 @click.argument("ct", type=click.Path(path_type=Path), required=False)
 @labels_option
-@click.option("--cobb", "cobb_deg", type=float, required=True, help="Cobb angle to be measured on the result, 0 to 90 degrees.")
+@click.option(
+    "--cobb", "cobb_deg", type=float, required=True, help="Cobb angle to be measured on the result, 0 to 90 degrees."
+)
 @click.option("--apex", required=True, help="Apical vertebra (T9) or disc (T8/T9).")
-@click.option("--direction", type=click.Choice(["right", "left"]), help="Side of the convexity [default: right, lumbar left].")
+@click.option(
+    "--direction", type=click.Choice(["right", "left"]), help="Side of the convexity [default: right, lumbar left]."
+)
 @click.option("--upper-end", help="Upper end vertebra [default: usual for this size and apex].")
 @click.option("--lower-end", help="Lower end vertebra [default: usual for this size and apex].")
 @click.option("--rotation-per-cobb", type=float, help="Apical axial rotation per degree [default: 0.28, lumbar 0.17].")
-@click.option("--kyphosis-per-cobb", type=float, help="Change of T5-T12 kyphosis per degree [default: -0.15, lumbar 0].")
+@click.option(
+    "--kyphosis-per-cobb", type=float, help="Change of T5-T12 kyphosis per degree [default: -0.15, lumbar 0]."
+)
 @click.option("--vertebral-share", type=float, default=0.0, show_default=True, help="Share taken by wedged vertebrae.")
-@click.option("--offset", "offset_mm", type=float, default=0.0, show_default=True, help="Top to the right of bottom, mm.")
-@click.option("--grid", "extent", type=click.Choice(["same", "fit"]), default="same", show_default=True, help="fit: loses no bone.")
+@click.option(
+    "--offset", "offset_mm", type=float, default=0.0, show_default=True, help="Top to the right of bottom, mm."
+)
+@click.option(
+    "--grid",
+    "extent",
+    type=click.Choice(["same", "fit"]),
+    default="same",
+    show_default=True,
+    help="fit: loses no bone.",
+)
 @click.option("--spacing", type=float, nargs=3, help="Other voxels, mm along the file's own axes.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write [default: named after the request].")
 @click.option("--overwrite", is_flag=True, help="Replace a folder that an earlier case was written to.")

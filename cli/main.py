@@ -56,6 +56,13 @@ class LazyGroup(click.Group):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
         return super().resolve_command(ctx, args)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options before the command; without any word at all, help is shown."""
+        if not args:
+            return super().parse_args(ctx, args)
+        with _refusals(ctx):
+            return super().parse_args(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
@@ -80,6 +87,8 @@ def _refusals(ctx: click.Context) -> Iterator[None]:
         yield
     except SpinesimError as error:
         raise Refusal(str(error)) from error
+    except click.UsageError as error:
+        raise Refusal(_usage_sentence(error)) from error
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
         ctx.exit(INTERRUPTED)
@@ -111,6 +120,14 @@ def _warnings() -> Iterator[None]:
         warnings.simplefilter("always", ScanWarning)
         warnings.showwarning = tell
         yield
+
+
+def _usage_sentence(error: click.UsageError) -> str:
+    """What click refuses, and where the options are explained unless it names the one that was meant."""
+    said = " ".join(error.format_message().split())
+    if said.endswith("?") or not error.ctx:
+        return said
+    return f"{said.rstrip('.')}; see '{error.ctx.command_path} --help'"
 
 
 def _system_sentence(error: OSError) -> str:

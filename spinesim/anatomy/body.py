@@ -26,6 +26,9 @@ CANAL_STEP_MM = 1.5
 FEWEST_COLUMNS = 40
 """A footprint of fewer square millimetres is no vertebral body."""
 
+SACRAL_SHARE, SACRAL_REACH_MM = 0.32, 18.0
+"""The sacral plate is looked for under this share of the extents of the body above, so far above and below it."""
+
 ROUNDS = 3
 """Refinements of the frame; the third one moves an end plate by less than 0.1 degree."""
 
@@ -100,6 +103,39 @@ def measure_body(bone: Silhouette, frame: Frame) -> Body | None:
         )
     width, depth = (float(np.ptp(extent)) + 2 * RIM_MM + STEP_MM for extent in (columns.right, columns.anterior))
     return Body(frame, superior, inferior, width, depth, canal, measure_heights(columns), columns.surface())
+
+
+def measure_sacrum(bone: Silhouette, above: Frame, width_mm: float, depth_mm: float) -> EndPlate | None:
+    """Find the upper end plate of a sacrum, starting below the body that stands on it.
+
+    Parameters
+    ----------
+    above : Frame
+        Frame at the lower end plate of the body above, which the sacral plate lies a disc's height below.
+    width_mm, depth_mm : float
+        Extents of that body: the middle of the sacral plate is looked for under the middle of them.
+
+    Returns
+    -------
+    EndPlate or None
+        None where the sacrum does not reach under the body.
+    """
+    sides = _sides(SACRAL_SHARE * width_mm, SACRAL_SHARE * depth_mm, SACRAL_REACH_MM, STEP_MM)
+    right, anterior = np.meshgrid(*sides[:2], indexing="ij")
+    ellipse = np.hypot(right / (SACRAL_SHARE * width_mm), anterior / (SACRAL_SHARE * depth_mm)) <= 1
+    frame, plate = above, None
+    for _ in range(ROUNDS):
+        occupancy = _look(bone, frame, sides)
+        solid = occupancy > 0.5
+        hit = ellipse & solid.any(axis=2) & ~solid[:, :, -1]
+        if np.count_nonzero(hit) < FEWEST_COLUMNS:
+            return None
+        column, row = np.nonzero(hit)
+        last = solid.shape[2] - 1 - np.argmax(solid[hit][:, ::-1], axis=1)
+        top = _crossing(occupancy[hit], sides[2], last, last + 1)
+        plate = fit_plate(Columns(frame, sides[0][column], sides[1][row], top, top), top)
+        frame = Frame(plate.centre, square_axes(plate.normal, frame.axes[:, 1]))
+    return plate
 
 
 def find_canal(bone: Silhouette, frame: Frame) -> Vector | None:

@@ -38,7 +38,9 @@ class Grid:
     def __post_init__(self) -> None:
         affine = np.array(self.world_from_voxel, dtype=float)
         if len(self.shape) != 3 or min(self.shape) < 1:
-            raise GeometryError(f"grid: expected three axes with at least one voxel each, got shape {tuple(self.shape)}")
+            raise GeometryError(
+                f"grid: expected three axes with at least one voxel each, got shape {tuple(self.shape)}"
+            )
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise GeometryError("grid: expected a finite 4x4 affine, got NaN or infinity in it; mend the header")
         if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
@@ -93,9 +95,7 @@ class Grid:
 
     def matches(self, other: Grid, tolerance_mm: float = 1e-2) -> bool:
         """Tell whether two grids have the same voxels, corner by corner."""
-        return self.shape == other.shape and bool(
-            np.abs(self.corners() - other.corners()).max() <= tolerance_mm
-        )
+        return self.shape == other.shape and bool(np.abs(self.corners() - other.corners()).max() <= tolerance_mm)
 
     def cropped(self, start: tuple[int, int, int], stop: tuple[int, int, int]) -> Grid:
         """Cut out the block from ``start`` up to but without ``stop`` (may reach outside: then it pads)."""

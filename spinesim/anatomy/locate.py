@@ -7,11 +7,11 @@ from jaxtyping import Float
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from spinesim.anatomy.body import Body, Frame, measure_body
+from spinesim.anatomy.body import Body, Frame, measure_body, measure_sacrum
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import LabelMap
-from spinesim.anatomy.silhouette import Silhouette, cut_out
+from spinesim.anatomy.silhouette import Silhouette, bounding_boxes, cut_out
 from spinesim.anatomy.vertebra import EndPlate, Spine, Vector, Vertebra, square_axes, unit
 from spinesim.errors import LabelError
 
@@ -65,15 +65,33 @@ def estimate_spine(labels: LabelMap) -> Spine:
             f"{', '.join(level.name for level in silhouettes) or 'no level at all'}; "
             "use a scan with a larger field of view"
         )
+    if Level.S in silhouettes:
+        sacrum = _sacrum(silhouettes[Level.S], measured)
+        measured |= {Level.S: sacrum} if sacrum else {}
     return Spine(tuple(measured.get(level) or _beside(level, measured, list(poses)) for level in poses))
+
+
+def _sacrum(bone: Silhouette, measured: dict[Level, Vertebra]) -> Vertebra | None:
+    """Measure the upper plate of a sacrum under the lowest lumbar body; its centre is taken 15 mm below the plate."""
+    lowest = measured[max(measured)]
+    if lowest.level < Level.L4:
+        return None
+    start = lowest.inferior.centre - TYPICAL_DISC_MM * lowest.inferior.normal
+    above = Frame(start, square_axes(lowest.inferior.normal, lowest.axes[:, 1]))
+    plate = measure_sacrum(bone, above, lowest.width_mm, lowest.depth_mm)
+    if plate is None:
+        return None
+    axes = square_axes(plate.normal, lowest.axes[:, 1])
+    centre = plate.centre - 15.0 * plate.normal
+    lower = EndPlate(plate.centre - 30.0 * plate.normal, plate.normal)
+    return Vertebra(Level.S, centre, axes, plate, lower, lowest.width_mm, lowest.depth_mm, measured=True)
 
 
 def cut_out_levels(labels: LabelMap) -> dict[Level, Silhouette]:
     """Cut every level out of a label map, from the head down."""
-    boxes = ndimage.find_objects(labels.voxels.T)
+    boxes = bounding_boxes(labels.voxels)
     return {
-        level: cut_out(labels.voxels, number, boxes[number - 1][::-1], labels.grid)
-        for level, number in labels.numbers.items()
+        level: cut_out(labels.voxels, number, boxes[number], labels.grid) for level, number in labels.numbers.items()
     }
 
 

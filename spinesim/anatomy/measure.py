@@ -74,7 +74,9 @@ def axial_rotation(vertebra: Vertebra, patient_axes: Float[np.ndarray, "3 3"]) -
     return float(np.arctan2(right, anterior))
 
 
-def _sagittal_angles(spine: Spine, pairs: tuple[tuple[Level, Level], ...], sign: float) -> dict[tuple[Level, Level], float]:
+def _sagittal_angles(
+    spine: Spine, pairs: tuple[tuple[Level, Level], ...], sign: float
+) -> dict[tuple[Level, Level], float]:
     """Angle seen from the side, from the upper level's upper plate to the lower level's lower plate (the sacrum's upper)."""
     measured = {v.level: v for v in spine if v.measured}
     angles = {}

@@ -13,6 +13,7 @@ from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.plan import Part, Plan
 from spinesim.anatomy.scan import Scan
+from spinesim.anatomy.silhouette import bounding_boxes
 from spinesim.anatomy.surroundings import find_surroundings
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.field import Field
@@ -85,9 +86,9 @@ def build_deformation(
 
 
 def _anchors(levels: np.ndarray, grid: Grid, spine: Spine, plan: Plan, shell_mm: float) -> list[Held]:
-    boxes = ndimage.find_objects(levels)
+    boxes = bounding_boxes(levels)
     return [
-        (measure_distances(levels, grid, boxes[a.level - 1], spine[a.level], a.part, shell_mm), a.motion)
+        (measure_distances(levels, grid, boxes[a.level], spine[a.level], a.part, shell_mm), a.motion)
         for a in plan.anchors
     ]
 

@@ -51,7 +51,9 @@ class Field:
         last = shift + scale * (np.array(output.shape) - 1)
         straight = np.abs(nodes[:3, :3] - np.diag(scale)).max() < 1e-6
         if not straight or shift.min() < 0 or (last >= np.array(self.grid.shape) - 1).any():
-            raise GeometryError(f"field: expected an output grid inside the field's and along its axes, got {output.describe()}")
+            raise GeometryError(
+                f"field: expected an output grid inside the field's and along its axes, got {output.describe()}"
+            )
         return scale, shift, np.ascontiguousarray(output.world_from_voxel[:3])
 
     def sources(self, output: Grid, voxels: np.ndarray) -> Float[np.ndarray, "n 3"]:

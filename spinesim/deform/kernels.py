@@ -136,15 +136,15 @@ def _source(displacement, scale, shift, world, i, j, k, out):
     a, b, c = int(x), int(y), int(z)
     u, v, w = x - a, y - b, z - c
     for axis in range(3):
-        near = (
-            (displacement[a, b, c, axis] * (1 - w) + displacement[a, b, c + 1, axis] * w) * (1 - v)
-            + (displacement[a, b + 1, c, axis] * (1 - w) + displacement[a, b + 1, c + 1, axis] * w) * v
+        near = (displacement[a, b, c, axis] * (1 - w) + displacement[a, b, c + 1, axis] * w) * (1 - v) + (
+            displacement[a, b + 1, c, axis] * (1 - w) + displacement[a, b + 1, c + 1, axis] * w
+        ) * v
+        far = (displacement[a + 1, b, c, axis] * (1 - w) + displacement[a + 1, b, c + 1, axis] * w) * (1 - v) + (
+            displacement[a + 1, b + 1, c, axis] * (1 - w) + displacement[a + 1, b + 1, c + 1, axis] * w
+        ) * v
+        out[axis] = (
+            near * (1 - u) + far * u + world[axis, 0] * i + world[axis, 1] * j + world[axis, 2] * k + world[axis, 3]
         )
-        far = (
-            (displacement[a + 1, b, c, axis] * (1 - w) + displacement[a + 1, b, c + 1, axis] * w) * (1 - v)
-            + (displacement[a + 1, b + 1, c, axis] * (1 - w) + displacement[a + 1, b + 1, c + 1, axis] * w) * v
-        )
-        out[axis] = near * (1 - u) + far * u + world[axis, 0] * i + world[axis, 1] * j + world[axis, 2] * k + world[axis, 3]
 
 
 @njit(parallel=True, cache=True)
@@ -191,9 +191,21 @@ def sample_nearest(labels, displacement, scale, shift, world, voxel, out):
         for j in range(out.shape[1]):
             for k in range(out.shape[2]):
                 _source(displacement, scale, shift, world, i, j, k, point)
-                x = int(np.floor(voxel[0, 0] * point[0] + voxel[0, 1] * point[1] + voxel[0, 2] * point[2] + voxel[0, 3] + 0.5))
-                y = int(np.floor(voxel[1, 0] * point[0] + voxel[1, 1] * point[1] + voxel[1, 2] * point[2] + voxel[1, 3] + 0.5))
-                z = int(np.floor(voxel[2, 0] * point[0] + voxel[2, 1] * point[1] + voxel[2, 2] * point[2] + voxel[2, 3] + 0.5))
+                x = int(
+                    np.floor(
+                        voxel[0, 0] * point[0] + voxel[0, 1] * point[1] + voxel[0, 2] * point[2] + voxel[0, 3] + 0.5
+                    )
+                )
+                y = int(
+                    np.floor(
+                        voxel[1, 0] * point[0] + voxel[1, 1] * point[1] + voxel[1, 2] * point[2] + voxel[1, 3] + 0.5
+                    )
+                )
+                z = int(
+                    np.floor(
+                        voxel[2, 0] * point[0] + voxel[2, 1] * point[1] + voxel[2, 2] * point[2] + voxel[2, 3] + 0.5
+                    )
+                )
                 inside = 0 <= x < ni and 0 <= y < nj and 0 <= z < nk
                 out[i, j, k] = labels[x, y, z] if inside else 0
 

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from spinesim.anatomy.grid import Grid, apply_affine
 from spinesim.anatomy.levels import Level
+from spinesim.anatomy.silhouette import Box, bounding_boxes
 from spinesim.anatomy.scan import LabelMap, Volume
 from spinesim.deform.field import Field
 from spinesim.deform.kernels import sample_linear, sample_nearest
@@ -72,9 +73,8 @@ def warp_labels(labels: LabelMap, carriages: Mapping[Level, Carriage], field: Fi
     owner = np.zeros(output.shape, dtype=labels.voxels.dtype, order="F")
     for level, number in labels.numbers.items():
         _claim(owner, solids, number, carriages[level], field, output)
-    for number, box in enumerate(ndimage.find_objects(owner), start=1):
-        if box is not None:
-            _mend(owner[box], number, solids[number].pieces)
+    for number, box in bounding_boxes(owner).items():
+        _mend(owner[box], number, solids[number].pieces)
     np.copyto(warped, owner, where=owner > 0)
     return labels.with_voxels(warped, output)
 
@@ -96,8 +96,8 @@ def carry_rigidly(labels: LabelMap, carriages: Mapping[Level, Carriage], output:
 
 def _solids(labels: LabelMap) -> dict[int, _Solid]:
     """Every bone of a label map, by its number."""
-    boxes = ndimage.find_objects(labels.voxels)
-    return {number: _solid(labels, number, boxes[number - 1]) for number in labels.numbers.values()}
+    boxes = bounding_boxes(labels.voxels)
+    return {number: _solid(labels, number, boxes[number]) for number in labels.numbers.values()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ class _Solid:
         return ndimage.map_coordinates(self.depth, voxels, order=1, mode="constant", cval=-10.0, prefilter=False)
 
 
-def _solid(labels: LabelMap, number: int, box: tuple[slice, slice, slice]) -> _Solid:
+def _solid(labels: LabelMap, number: int, box: Box) -> _Solid:
     """Cut a bone out and measure the depth of its voxels; its surface lies half-way between voxels."""
     start = np.array([side.start for side in box]) - 2
     stop = np.array([side.stop for side in box]) + 2

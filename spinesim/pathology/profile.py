@@ -90,7 +90,11 @@ def turn_profile(
     turn = np.full_like(s, apical_turn)
     for side, end in ((range(apex - 1, -1, -1), shape.upper), (range(apex + 1, len(s)), shape.lower)):
         joints = np.cumsum([give[rank if rank < apex else rank - 1] for rank in side])
-        within = [joint for rank, joint in zip(side, joints, strict=True) if abs(s[rank] - shape.apex) <= abs(end - shape.apex)]
+        within = [
+            joint
+            for rank, joint in zip(side, joints, strict=True)
+            if abs(s[rank] - shape.apex) <= abs(end - shape.apex)
+        ]
         rate = min(most, abs(apical_turn) / within[-1]) if within else most
         for rank, joint in zip(side, joints, strict=True):
             turn[rank] = np.sign(apical_turn) * max(0.0, abs(apical_turn) - rate * joint)

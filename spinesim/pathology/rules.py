@@ -41,9 +41,12 @@ class Breach:
 
 def joint_turns_deg(levels: tuple[Level, ...]) -> np.ndarray:
     """What each joint between neighbouring levels can turn about the long axis (degrees, from the head down)."""
-    return np.array([
-        STIFF_THORACIC_DEG if Level.T11 <= lower <= Level.T13 else TURN_LIMIT_DEG[region(lower)] for lower in levels[1:]
-    ])
+    return np.array(
+        [
+            STIFF_THORACIC_DEG if Level.T11 <= lower <= Level.T13 else TURN_LIMIT_DEG[region(lower)]
+            for lower in levels[1:]
+        ]
+    )
 
 
 def check_bend(bent: BentSpine, wedge_deg: np.ndarray) -> tuple[Breach, ...]:
@@ -57,9 +60,7 @@ def _check_length(bent: BentSpine) -> list[Breach]:
     growth = bent.opened_mm.sum() / length
     if growth <= LENGTHENING_LIMIT:
         return []
-    rule = (
-        f"the rims of neighbouring bodies may not meet on the concave side while the spine keeps its length within {LENGTHENING_LIMIT:.0%}"
-    )
+    rule = f"the rims of neighbouring bodies may not meet on the concave side while the spine keeps its length within {LENGTHENING_LIMIT:.0%}"
     return [Breach(rule, f"{growth:.1%}", hard=True)]
 
 

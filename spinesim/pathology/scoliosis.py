@@ -317,7 +317,13 @@ def _widened(task: _Task, above: int, below: int, *, by_room: bool) -> _Task:
     return replace(
         task,
         shape=replace(
-            shape, places=places, upper=places[upper], apex=apex, lower=places[lower], top_give=give[0], bottom_give=give[1]
+            shape,
+            places=places,
+            upper=places[upper],
+            apex=apex,
+            lower=places[lower],
+            top_give=give[0],
+            bottom_give=give[1],
         ),
     )
 
@@ -325,10 +331,12 @@ def _widened(task: _Task, above: int, below: int, *, by_room: bool) -> _Task:
 def _room(spine: Spine) -> Float[np.ndarray, " n"]:
     """Position of each level along the spine when a step is as long as its disc is high for its width."""
     steps = -np.diff(_places(spine))
-    heights = np.array([
-        (above.inferior.centre - below.superior.centre) @ above.inferior.normal / (above.width_mm + below.width_mm)
-        for above, below in zip(spine.vertebrae, spine.vertebrae[1:], strict=False)
-    ])
+    heights = np.array(
+        [
+            (above.inferior.centre - below.superior.centre) @ above.inferior.normal / (above.width_mm + below.width_mm)
+            for above, below in zip(spine.vertebrae, spine.vertebrae[1:], strict=False)
+        ]
+    )
     room = np.maximum(heights, 0.25 * np.median(heights))
     return np.append(np.cumsum((room * steps.sum() / room.sum())[::-1])[::-1], 0.0)
 
@@ -449,7 +457,9 @@ def _apex_warning(task: _Task, solution: _Solution) -> list[str]:
     if abs(solution.apex_rank - task.apex_rank) <= APEX_TOLERANCE:
         return []
     found = task.spine.whole[round(solution.apex_rank)].level.name
-    return [f"the apex is asked at {task.scoliosis.apex} and comes out nearest to {found}: this spine's own shape moves it"]
+    return [
+        f"the apex is asked at {task.scoliosis.apex} and comes out nearest to {found}: this spine's own shape moves it"
+    ]
 
 
 def _nearest_deg(task: _Task, asked_deg: float) -> float:

@@ -76,7 +76,7 @@ def simulate(
     scan: Scan,
     pathology: BaseModel,
     *,
-    output: OutputGrid = OutputGrid(),  # noqa: B008 - frozen
+    output: OutputGrid = OutputGrid(),
     seed: int = 0,
     told: Told = lambda _: None,
 ) -> Case:

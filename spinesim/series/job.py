@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from spinesim.anatomy.reading import read_scan
 from spinesim.anatomy.scan import Scan
 from spinesim.anatomy.writing import digest
-from spinesim.errors import LabelError
+from spinesim.errors import LabelError, OutputError, PathologyError
 from spinesim.phantom import PhantomParameters, build_phantom
 from spinesim.series.case import Case, OutputGrid, Told, simulate
 from spinesim.series.record import InputFile, Run
@@ -50,6 +50,7 @@ def run_job(job: Job, told: Told = lambda _: None) -> tuple[Case, dict[str, Path
     """
     began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
     check_target(job.out, overwrite=job.overwrite)
+    _keep_inputs(job)
     told("reading" if job.labels else "building the phantom")
     scan = _scan(job)
     inputs = {
@@ -57,10 +58,28 @@ def run_job(job: Job, told: Told = lambda _: None) -> tuple[Case, dict[str, Path
         for key, path in (("ct", job.ct), ("labels", job.labels))
         if path is not None
     }
-    case = simulate(scan, job.pathology, output=job.output, seed=job.seed, told=told)
+    try:
+        case = simulate(scan, job.pathology, output=job.output, seed=job.seed, told=told)
+    except PathologyError as error:
+        raise PathologyError(f"{scan.labels.source}: {error}") from error
     told("writing")
     run = Run(seconds=round(time.perf_counter() - began, 2), started=started)
     return case, write_case(case, job.out, overwrite=job.overwrite, inputs=inputs, run=run)
+
+
+def _keep_inputs(job: Job) -> None:
+    """Refuse to replace the folder that the input lies in.
+
+    Raises
+    ------
+    OutputError
+        When an input file lies in the folder to write to.
+    """
+    for path in (job.ct, job.labels):
+        if path is not None and path.resolve().is_relative_to(job.out.resolve()):
+            raise OutputError(
+                f"{job.out}: expected a folder without the input, got the one of {path}; choose another --out"
+            )
 
 
 def _scan(job: Job) -> Scan:
@@ -68,6 +87,4 @@ def _scan(job: Job) -> Scan:
         return build_phantom(PhantomParameters(seed=job.seed))
     if job.labels is None:
         raise LabelError(f"{job.ct}: expected a label map for this CT, got none; pass it with --labels")
-    return read_scan(
-        job.ct, job.labels, scheme=job.scheme, mapping=job.mapping, resample_labels=job.resample_labels
-    )
+    return read_scan(job.ct, job.labels, scheme=job.scheme, mapping=job.mapping, resample_labels=job.resample_labels)

@@ -42,7 +42,9 @@ class VertebraMotion(_Part):
     level: str
     new_from_old: list[list[float]]
     rigid: bool
-    rms_mm: float | None = Field(description="RMS distance of the field to its best rigid motion over the bone's output voxels")
+    rms_mm: float | None = Field(
+        description="RMS distance of the field to its best rigid motion over the bone's output voxels"
+    )
     volume_ratio: float | None = Field(description="Output volume over input volume")
 
 
@@ -90,3 +92,8 @@ class Record(_Part):
     warnings: list[str]
     files: dict[str, str]
     run: Run
+
+
+def record_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of the record as it is written; shipped as ``spinesim/assets/record.schema.json``."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Record.model_json_schema(mode="serialization")}

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -45,18 +46,28 @@ def check_target(out: Path, *, overwrite: bool) -> None:
     Raises
     ------
     OutputError
-        When it exists and ``overwrite`` is not set, when it holds anything that a case does not, or when its parent cannot be written.
+        When it exists and ``overwrite`` is not set, when it holds anything that a case does not, or when its parent
+        is no folder or cannot be written.
     """
-    _recover(out)
+    _recover(_whole(out))
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out}: expected a folder to write to, got a file; choose another --out")
     if out.exists() and not overwrite:
-        raise OutputError(f"{out}: expected a folder that does not exist yet, got one; choose another --out, or pass --overwrite")
-    if out.exists() and any(out.iterdir()) and not list(out.glob("sub-*_record.json")):
-        raise OutputError(f"{out}: expected a folder that spinesim wrote, got one with other files; choose another --out")
-    parent = next(folder for folder in out.absolute().parents if folder.exists())
-    if not os.access(parent, os.W_OK):
-        raise OutputError(f"{out}: expected to be allowed to write in {parent}, got no permission; choose another --out")
+        raise OutputError(
+            f"{out}: expected a folder that does not exist yet, got one; choose another --out, or pass --overwrite"
+        )
+    if out.exists() and (foreign := _foreign(out)):
+        raise OutputError(
+            f"{out}: expected a folder with nothing but a case that spinesim wrote, got one with {foreign[0]}; "
+            "choose another --out"
+        )
+    parent = next(folder for folder in _whole(out).parents if folder.exists())
+    if not parent.is_dir():
+        raise OutputError(f"{out}: expected a folder to make it in, got the file {parent}; choose another --out")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"{out}: expected to be allowed to write in {parent}, got no permission; choose another --out"
+        )
 
 
 def write_case(
@@ -97,24 +108,70 @@ def write_case(
     check_target(out, overwrite=overwrite)
     subject = subject_name((case.before.image or case.before.labels).source)
     names = file_names(subject, with_image=case.before.image is not None)
-    partial = out.with_name(f".{out.name}.partial")
+    partial = _partial(_whole(out))
+    made = [folder for folder in partial.parents if not folder.exists()]
     try:
         partial.mkdir(parents=True)
         _write_files(case, partial, names, inputs or {}, run or Run(seconds=0.0, started=""))
-        _take_place(partial, out)
+        _take_place(partial, _whole(out))
+    except OutputError as error:
+        raise OutputError(str(error).replace(str(partial), str(out))) from error
     except OSError as error:
-        raise OutputError(f"{out}: expected to write the case, got {error.strerror or error}; free some space or choose another --out") from error
+        raise OutputError(
+            f"{out}: expected to write the case, got {(error.strerror or str(error)).lower()}; "
+            "free some space or choose another --out"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        _drop_empty(made)
     return {key: out / name for key, name in names.items()}
+
+
+def _whole(out: Path) -> Path:
+    """Whole path of a folder, so that ``.`` and ``..`` have names of their own.
+
+    Raises
+    ------
+    OutputError
+        When it is the root of the file system.
+    """
+    whole = Path(os.path.abspath(out))
+    if not whole.name:
+        raise OutputError(f"{out}: expected a folder to make, got the root of the file system; choose another --out")
+    return whole
+
+
+def _partial(out: Path) -> Path:
+    """Where a case lies until it is whole."""
+    return out.with_name(f".{out.name}.partial")
+
+
+def _aside(out: Path) -> Path:
+    """Where an older case lies while a new one takes its place."""
+    return out.with_name(f".{out.name}.aside")
+
+
+def _foreign(out: Path) -> list[str]:
+    """Names in a folder that are not those of the one case whose record lies there."""
+    found = sorted(entry.name for entry in out.iterdir())
+    records = [name for name in found if re.fullmatch(r"sub-[A-Za-z0-9]+_record\.json", name)]
+    own = file_names(records[0].removesuffix("_record.json"), with_image=True).values() if len(records) == 1 else ()
+    return [name for name in found if name not in own]
+
+
+def _drop_empty(folders: list[Path]) -> None:
+    """Remove folders, the innermost first, as far as they are empty."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _recover(out: Path) -> None:
     """Clear what a killed run left: put back a folder that it had set aside, and throw its half-written one away."""
-    aside = out.with_name(f".{out.name}.aside")
+    aside = _aside(out)
     if aside.exists() and not out.exists():
         aside.rename(out)
-    for left in (aside, out.with_name(f".{out.name}.partial")):
+    for left in (aside, _partial(out)):
         shutil.rmtree(left, ignore_errors=True)
 
 
@@ -123,10 +180,14 @@ def _take_place(partial: Path, out: Path) -> None:
     if not out.exists():
         partial.rename(out)
         return
-    aside = out.with_name(f".{out.name}.aside")
+    aside = _aside(out)
     out.rename(aside)
-    partial.rename(out)
-    shutil.rmtree(aside)
+    try:
+        partial.rename(out)
+    except OSError:
+        aside.rename(out)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write_files(case: Case, folder: Path, names: dict[str, str], inputs: dict[str, InputFile], run: Run) -> None:
@@ -137,7 +198,12 @@ def _write_files(case: Case, folder: Path, names: dict[str, str], inputs: dict[s
     field = case.deformation.field
     write_field(field.displacement, field.grid, folder / names["field"])
     draw_case(
-        case.before, case.before_spine, case.after, case.after_spine, _title(case, names["labels"]), folder / names["picture"]
+        case.before,
+        case.before_spine,
+        case.after,
+        case.after_spine,
+        _title(case, names["labels"]),
+        folder / names["picture"],
     )
     record = build_record(case, names, inputs, run).model_dump(mode="json")
     (folder / names["record"]).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
