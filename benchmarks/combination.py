@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from spinesim.anatomy.grid import apply_affine
 from spinesim.anatomy.levels import Level, parse_level
@@ -119,19 +120,21 @@ def _bones(case: Case) -> Row:
 
 
 def rms_with_shell(case: Case, level: Level) -> float:
-    """RMS distance (mm) of the field to a bone's planned rigid motion, over every voxel that the bone had before.
+    """RMS distance (mm) of the field to the best rigid motion, over every voxel that a bone had before.
 
-    ``bone_fidelity`` looks at the bone's voxels in the output, from which the thin layer where field and motion part by
-    1 mm has been taken. Here it counts. Voxels that leave the volume do not.
+    ``bone_fidelity`` looks at the bone's voxels in the output, from which the thin layer where field and plan part
+    by more than ``AGREEMENT_MM`` has been taken. Here it counts. Voxels that leave the volume do not.
     """
     labels, output = case.before.labels, case.after.grid
     source = labels.grid.to_world(_voxels(labels, level).astype(float))
-    target = output.to_voxel(apply_affine(carriages_of(case.proposal.plan)[level].motion, source))
-    inside = ((target >= 0) & (target <= np.array(output.shape) - 1)).all(axis=1)
-    if not inside.any():
+    target = apply_affine(carriages_of(case.proposal.plan)[level].motion, source)
+    voxels = output.to_voxel(target)
+    inside = ((voxels >= 0) & (voxels <= np.array(output.shape) - 1)).all(axis=1)
+    if np.count_nonzero(inside) < 50:
         return 0.0
-    found = case.deformation.field.sources(output, target[inside])
-    return float(np.sqrt(((found - source[inside]) ** 2).sum(axis=1).mean()))
+    target, found = target[inside], case.deformation.field.sources(output, voxels[inside])
+    _, distance = Rotation.align_vectors(found - found.mean(axis=0), target - target.mean(axis=0))
+    return float(distance / np.sqrt(len(found)))
 
 
 def _voxels(labels: LabelMap, level: Level) -> np.ndarray:

@@ -88,7 +88,7 @@ def _refusals(ctx: click.Context) -> Iterator[None]:
     except SpinesimError as error:
         raise Refusal(str(error)) from error
     except click.UsageError as error:
-        raise Refusal(_usage_sentence(error)) from error
+        raise Refusal(_usage_sentence(error, ctx)) from error
     except KeyboardInterrupt:
         click.echo("Interrupted.", err=True)
         ctx.exit(INTERRUPTED)
@@ -122,12 +122,13 @@ def _warnings() -> Iterator[None]:
         yield
 
 
-def _usage_sentence(error: click.UsageError) -> str:
+def _usage_sentence(error: click.UsageError, ctx: click.Context) -> str:
     """What click refuses, and where the options are explained unless it names the one that was meant."""
     said = " ".join(error.format_message().split())
-    if said.endswith("?") or not error.ctx:
+    if "Did you mean" in said:
         return said
-    return f"{said.rstrip('.')}; see '{error.ctx.command_path} --help'"
+    command = error.ctx.command_path if error.ctx else f"{ctx.command_path} {ctx.invoked_subcommand or ''}".rstrip()
+    return f"{said.rstrip('.')}; see '{command} --help'"
 
 
 def _system_sentence(error: OSError) -> str:

@@ -35,7 +35,7 @@ _HOMES = {
     "simulate": "series.case",
     "write_case": "series.writer",
 }
-"""Where each public name lives; it is imported when it is first asked for, so that ``import spinesim`` costs nothing."""
+"""Where each public name lives. It is imported when first asked for, so that ``import spinesim`` costs nothing."""
 
 __all__ = [
     "Case",

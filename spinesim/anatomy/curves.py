@@ -22,8 +22,8 @@ class Curve:
     """A coronal curve; ``cobb`` in radians, ``side`` the patient's side of its convexity.
 
     ``apex`` names a vertebra, or two for the disc between them. ``apex_position`` is the same place on a scale of
-    ranks among the measured levels (whole numbers are vertebrae, halves are discs). ``translation_mm`` is the apex's distance
-    from the line between the lowest and the highest measured body.
+    ranks among the measured levels (whole numbers are vertebrae, halves are discs). ``translation_mm`` is the apex's
+    distance from the line between the lowest and the highest measured body.
     """
 
     upper: Level
@@ -45,13 +45,13 @@ class Curve:
 
 
 def coronal_tilt(plate: EndPlate, patient_axes: Float[np.ndarray, "3 3"]) -> float:
-    """Tilt of an end plate seen from the front: radians from level, positive when its upward normal leans to the patient's right."""
+    """Coronal tilt of an end plate: radians from level, positive when its upward normal leans to the patient's right."""
     right, _, superior = patient_axes.T @ plate.normal
     return float(np.arctan2(right, superior))
 
 
 def sagittal_tilt(plate: EndPlate, patient_axes: Float[np.ndarray, "3 3"]) -> float:
-    """Tilt of an end plate seen from the side: radians from level, positive when its upward normal leans forward."""
+    """Sagittal tilt of an end plate: radians from level, positive when its upward normal leans forward."""
     _, anterior, superior = patient_axes.T @ plate.normal
     return float(np.arctan2(anterior, superior))
 
@@ -75,7 +75,7 @@ def find_curves(spine: Spine) -> tuple[Curve, ...]:
 
 
 def _search(angles: Float[np.ndarray, "n n"], first: int, last: int) -> list[tuple[int, int, float]]:
-    """List end vertebrae (ranks) and signed Cobb angles between two ranks, the largest curve and then either side of it."""
+    """List end vertebrae (ranks) and signed Cobb angles between two ranks: the largest curve, then both sides of it."""
     if last - first < 2:
         return []
     block = np.triu(angles[first : last + 1, first : last + 1], k=2)

@@ -49,7 +49,8 @@ class Grid:
         shear = np.abs(axes.T @ axes - np.eye(3)).max()
         if shear > SHEAR_LIMIT:
             raise GeometryError(
-                f"grid: expected voxel axes at right angles, got a shear of {shear:.3f}; resample the scan to a grid without shear"
+                f"grid: expected voxel axes at right angles, got a shear of {shear:.3f}; "
+                "resample the scan to a grid without shear"
             )
         affine.setflags(write=False)
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
@@ -101,7 +102,8 @@ class Grid:
         """Cut out the block from ``start`` up to but without ``stop`` (may reach outside: then it pads)."""
         affine = self.world_from_voxel.copy()
         affine[:3, 3] = self.to_world(np.array([start], dtype=float))[0]
-        return Grid(tuple(int(b) - int(a) for a, b in zip(start, stop, strict=True)), affine)
+        i, j, k = (int(b) - int(a) for a, b in zip(start, stop, strict=True))
+        return Grid((i, j, k), affine)
 
     def describe(self) -> str:
         """Say shape, spacing, origin and axes in a line, for messages."""

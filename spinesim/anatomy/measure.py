@@ -66,7 +66,7 @@ def measure_spine(spine: Spine) -> Measures:
 
 
 def axial_rotation(vertebra: Vertebra, patient_axes: Float[np.ndarray, "3 3"]) -> float:
-    """Rotation about the patient's long axis: radians, positive when the front of the body turns to the patient's right.
+    """Rotation about the patient's long axis: radians, positive when the body's front turns to the patient's right.
 
     The vertebra's own anterior (from the centre of the canal to the centre of the body) is seen from above.
     """
@@ -77,7 +77,10 @@ def axial_rotation(vertebra: Vertebra, patient_axes: Float[np.ndarray, "3 3"]) -
 def _sagittal_angles(
     spine: Spine, pairs: tuple[tuple[Level, Level], ...], sign: float
 ) -> dict[tuple[Level, Level], float]:
-    """Angle seen from the side, from the upper level's upper plate to the lower level's lower plate (the sacrum's upper)."""
+    """Angles seen from the side, from the upper level's upper plate to the lower level's lower plate.
+
+    Of the sacrum it is the upper plate.
+    """
     measured = {v.level: v for v in spine if v.measured}
     angles = {}
     for upper, lower in pairs:
@@ -104,11 +107,14 @@ def measure_discs(spine: Spine) -> tuple[Disc, ...]:
 
 
 def genant_grade(vertebra: Vertebra, spine: Spine) -> int:
-    """Grade a body's loss of height (0 to 3): the lowest of front and middle against the back, and of the back against its neighbours'.
+    """Grade a body's loss of height (0 to 3).
+
+    Front and middle are held against the back, and the back against its neighbours' backs; the greatest loss counts.
 
     References
     ----------
-    Genant HK et al. (1993). Vertebral fracture assessment using a semiquantitative technique. J Bone Miner Res 8:1137-1148.
+    Genant HK et al. (1993). Vertebral fracture assessment using a semiquantitative technique.
+    J Bone Miner Res 8:1137-1148.
     """
     heights = vertebra.heights
     if heights is None:
@@ -117,5 +123,5 @@ def genant_grade(vertebra: Vertebra, spine: Spine) -> int:
     rank = whole.index(vertebra)
     beside = [w.heights.posterior for w in (*whole[max(rank - 1, 0) : rank], *whole[rank + 1 : rank + 2]) if w.heights]
     ratios = [heights.anterior / heights.posterior, heights.middle / heights.posterior]
-    ratios += [heights.posterior / np.mean(beside)] if beside else []
+    ratios += [float(heights.posterior / np.mean(beside))] if beside else []
     return int(np.searchsorted(GENANT_LOSS, 1 - min(ratios), side="right"))

@@ -26,7 +26,10 @@ SMALLEST_MM3 = 5_000.0
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """What lies around the patient, on a grid of about 3 mm: the table (and mats, rests), and all that is not the patient."""
+    """What lies around the patient, on a grid of about 3 mm.
+
+    ``table`` is the table with its mats and rests, ``outside`` all that is not the patient.
+    """
 
     table: Bool[np.ndarray, "i j k"]
     outside: Bool[np.ndarray, "i j k"]
@@ -37,8 +40,8 @@ def find_surroundings(image: Volume) -> Surroundings:
     """Tell the patient from what lies around.
 
     The body is the largest piece of soft tissue and bone after a morphological opening, which parts it from what it
-    lies on. Of the matter outside it, that on the side of the table is the table: of front and back, the one that has more of it.
-    Either mask may be empty (a scan cropped to the spine has neither).
+    lies on. The matter outside it is parted into front and back: the side with more of it holds the table. Either mask
+    may be empty (a scan cropped to the spine has neither).
     """
     step = np.maximum(1, np.round(COARSE_MM / image.grid.spacing_mm)).astype(int)
     affine = image.grid.world_from_voxel.copy()

@@ -42,10 +42,10 @@ class BodyHeights:
 class Vertebra:
     """A vertebra in the world (RAS, mm).
 
-    ``axes`` holds the unit axes as columns: towards the patient's right, anterior, superior. ``centre`` is the centre of the
-    body. A vertebra that the edge of the volume cuts has a pose (from its neighbours) but is not ``measured`` and has no
-    ``heights``: it moves, and that is all. Of a sacrum only the upper plate is measured. ``width_mm`` and ``depth_mm`` are the
-    body's extents at its waist.
+    ``axes`` holds the unit axes as columns: towards the patient's right, anterior, superior. ``centre`` is the centre
+    of the body. A vertebra that the edge of the volume cuts has a pose (from its neighbours) but is not ``measured``
+    and has no ``heights``: it moves, and that is all. Of a sacrum only the upper plate is measured. ``width_mm`` and
+    ``depth_mm`` are the body's extents at its waist.
     """
 
     level: Level

@@ -31,11 +31,17 @@ ATTEMPTS = (
 
 
 TABLE_SOFTNESS_MM = 8.0
-"""The table's hold on what is near it fades over this distance: it stays in place to 0.01 mm, and the skin above it is sheared, not torn."""
+"""The table's hold on what is near it fades over this distance.
+
+The table stays in place to 0.01 mm, and the skin above it is sheared, not torn.
+"""
 
 
 OUTLINE_SOFTNESS_MM = 30.0
-"""The space around the patient holds the skin softly: far from the spine the trunk keeps its outline, and over the spine the skin follows."""
+"""The hold of the space around the patient on the skin fades over this distance.
+
+Far from the spine the trunk keeps its outline, and over the spine the skin follows.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +57,7 @@ class Deformation:
 
 
 def carriages_of(plan: Plan) -> dict[Level, Carriage]:
-    """How each level of a plan is carried: rigidly, or, where it has several anchors, by the field near its arch's motion."""
+    """How each level of a plan is carried: rigidly, or, with several anchors, by the field near its arch's motion."""
     return {
         anchor.level: Carriage(anchor.motion.last, rigid=anchor.part is Part.WHOLE)
         for anchor in plan.anchors
@@ -71,17 +77,16 @@ def build_deformation(
     """
     still = _still(scan)
     levels = level_map(scan.labels)
-    best = None
     for settings in ATTEMPTS:
         told(f"flow: {settings.steps} steps, shell {settings.shell_mm:g} mm, field {settings.spacing_mm:g} mm")
         anchors = _anchors(levels, scan.grid, spine, plan, settings.shell_mm)
         field, mended = unfold(follow_flow([*anchors, *still], output, settings))
-        best = Deformation(plan, field, output, settings, field.jacobian_range(), mended)
-        if best.jacobian[0] > 0:
-            return best
+        low, high = field.jacobian_range()
+        if low > 0:
+            return Deformation(plan, field, output, settings, (low, high), mended)
     raise PathologyError(
-        f"flow: expected a field without folds, got a smallest Jacobian of {best.jacobian[0]:.2f} in the most careful "
-        "try; ask for a smaller deformity"
+        f"flow: expected a field without folds, got a smallest Jacobian of {low:.2f} in the most careful try; "
+        "ask for a smaller deformity"
     )
 
 
@@ -94,11 +99,11 @@ def _anchors(levels: np.ndarray, grid: Grid, spine: Spine, plan: Plan, shell_mm:
 
 
 def _still(scan: Scan) -> list[Held]:
-    """What holds still: the table firmly, and softly the space around the patient, so that the trunk keeps its outline."""
+    """What holds still: the table firmly, the space around the patient softly, so that the trunk keeps its outline."""
     if scan.image is None:
         return []
     around = find_surroundings(scan.image)
-    held = []
+    held: list[Held] = []
     for mask, softness in ((around.table, TABLE_SOFTNESS_MM), (around.outside, OUTLINE_SOFTNESS_MM)):
         if mask.any():
             distance = ndimage.distance_transform_edt(~mask, sampling=around.grid.spacing_mm).astype(np.float32)

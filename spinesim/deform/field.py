@@ -39,7 +39,14 @@ class Field:
         return float(low.min()), float(high.max())
 
     def lookup(self, output: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """How voxels of an output grid find their place in the field: scale and shift to nodes, and voxel to world (3x4).
+        """How voxels of an output grid find their place in the field.
+
+        Returns
+        -------
+        scale, shift : (3,) array
+            From voxel indices to node indices, axis by axis.
+        world_from_voxel : (3, 4) array
+            The output's affine without its last row.
 
         Raises
         ------
@@ -74,7 +81,7 @@ def determinants(
 
 
 def field_grid(output: Grid, spacing_mm: float) -> Grid:
-    """Lay a grid of nodes over an output grid, along its axes, one cell larger on every side; never finer than the output."""
+    """Lay a grid of nodes along the axes of an output grid, one cell larger on every side, and never finer."""
     spacing = np.maximum(output.spacing_mm, spacing_mm)
     shape = np.ceil((np.array(output.shape) - 1) * output.spacing_mm / spacing).astype(int) + 3
     affine = np.eye(4)

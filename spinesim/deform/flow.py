@@ -20,7 +20,7 @@ POINTS_AT_ONCE = 400_000
 
 
 COARSE_MM = 6.0
-"""Far from every anchor the field is smooth: there the flow is followed on nodes this far apart, and splined between."""
+"""Far from every anchor the field is smooth: there the flow is followed on nodes this far apart, splined between."""
 
 NEAR_MM = 18.0
 """Nodes that come nearer than this to an anchor are followed themselves."""
@@ -30,7 +30,8 @@ NEAR_MM = 18.0
 class FlowSettings:
     """How finely the flow is followed.
 
-    ``steps`` in time, ``shell_mm`` that touching bones give up, ``power`` of the weights' fall-off, ``spacing_mm`` of the field's nodes.
+    ``steps`` in time, ``shell_mm`` that touching bones give up, ``power`` of the weights' fall-off, ``spacing_mm`` of
+    the field's nodes.
     """
 
     steps: int = 12
@@ -47,8 +48,8 @@ def follow_flow(anchors: Sequence[Held], output: Grid, settings: FlowSettings) -
     """Follow the flow back from every node of a field over an output grid.
 
     The velocity at a point is the mean of the anchors' own motions, weighted by ``1 / (d^2 + e^2)^p`` with
-    ``d`` the distance to the anchor in its rest frame. So weights travel with the bones, a bone stays rigid however far it goes, and
-    a flow of small steps does not fold.
+    ``d`` the distance to the anchor in its rest frame. So weights travel with the bones, a bone stays rigid however far
+    it goes, and a flow of small steps does not fold.
 
     Parameters
     ----------

@@ -95,7 +95,7 @@ def _cut(voxels: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
 def _blocks(mask: Bool[np.ndarray, "i j k"], factor: np.ndarray) -> Bool[np.ndarray, "a b c"]:
     """Take voxels together: a block is set if any of its voxels is."""
     shape = [side for n, f in zip(mask.shape, factor, strict=True) for side in (n // f, f)]
-    return mask.reshape(shape).any(axis=(1, 3, 5))
+    return np.any(mask.reshape(shape), axis=(1, 3, 5))
 
 
 def _coarse_grid(grid: Grid, start: np.ndarray, shape: tuple[int, ...], factor: np.ndarray) -> Grid:
@@ -103,7 +103,8 @@ def _coarse_grid(grid: Grid, start: np.ndarray, shape: tuple[int, ...], factor: 
     affine = grid.world_from_voxel.copy()
     affine[:3, :3] = affine[:3, :3] * factor
     affine[:3, 3] = grid.to_world((start + (factor - 1) / 2)[None])[0]
-    return Grid(tuple(shape), affine)
+    i, j, k = shape
+    return Grid((i, j, k), affine)
 
 
 def _belongs(part: Part, vertebra: Vertebra, grid: Grid, shape: tuple[int, ...]) -> np.ndarray:

@@ -18,9 +18,9 @@ ROUNDS = 60
 def unfold(field: Field) -> tuple[Field, int]:
     """Smooth a field around the cells that fold until none does.
 
-    Where two rigid bones touch and slide (facet joints), the layer in which one motion gives way to the other can be thinner than
-    a cell, and the trilinear field folds there although the flow does not. Nodes around such cells are drawn
-    towards the mean of their neighbours; every ten rounds without success the neighbourhood grows by a cell.
+    Where two rigid bones touch and slide (facet joints), the layer in which one motion gives way to the other can be
+    thinner than a cell, and the trilinear field folds there although the flow does not. Nodes around such cells are
+    drawn towards the mean of their neighbours; every ten rounds without success the neighbourhood grows by a cell.
 
     Returns
     -------

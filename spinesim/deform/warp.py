@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from spinesim.anatomy.grid import Grid, apply_affine
 from spinesim.anatomy.levels import Level
-from spinesim.anatomy.silhouette import Box, bounding_boxes
 from spinesim.anatomy.scan import LabelMap, Volume
+from spinesim.anatomy.silhouette import Box, bounding_boxes
 from spinesim.deform.field import Field
 from spinesim.deform.kernels import sample_linear, sample_nearest
 
@@ -43,14 +43,19 @@ def warp_image(image: Volume, field: Field, output: Grid) -> tuple[Volume, Bool[
     return Volume(out, output, image.slope, image.intercept, image.storage, image.source), outside
 
 
-AGREEMENT_MM = 1.0
-"""Where field and rigid motion differ by more, two bones that touch have been pressed into each other: that thin layer is
-left to neither, as a joint space."""
+AGREEMENT_MM = 0.7
+"""Where field and rigid motion differ by more, two touching bones have been pressed into each other.
+
+That thin layer is left to neither, as a joint space.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Carriage:
-    """How a bone is carried: its motion (new_from_old, world RAS, mm), and whether it is rigid or follows the field near that motion."""
+    """How a bone is carried: its motion (new_from_old, world RAS, mm), and whether it is rigid.
+
+    A bone that is not rigid follows the field, which stays near that motion.
+    """
 
     motion: Float[np.ndarray, "4 4"]
     rigid: bool = True
@@ -60,8 +65,8 @@ def warp_labels(labels: LabelMap, carriages: Mapping[Level, Carriage], field: Fi
     """Carry a label map along: each rigid bone by its own motion, everything else through the field.
 
     A bone's surface is found between voxels (linear in the distance to it), so its shape does not fray. Where two bones
-    claim one voxel, the field decides; where the field could not follow a bone because it touches another, neither gets it. A bone that was in
-    one piece stays in one piece.
+    claim one voxel, the field decides; where the field could not follow a bone because it touches another, neither gets
+    it. A bone that was in one piece stays in one piece.
     """
     bones = np.zeros(int(labels.voxels.max()) + 1, dtype=bool)
     bones[[n for n in labels.levels if n < len(bones)]] = True
@@ -144,7 +149,10 @@ def _claim(
     field: Field,
     output: Grid,
 ) -> None:
-    """Give a bone the output voxels that lie in it; those that another bone has too go to the one that the field puts deeper."""
+    """Give a bone the output voxels that lie in it.
+
+    A voxel that another bone has too goes to the one that the field puts it deeper into.
+    """
     solid = solids[number]
     voxels = _reach(solid, carriage, output)
     sources = field.sources(output, voxels)

@@ -12,7 +12,10 @@ from spinesim.anatomy.plan import Anchor, Motion, Part, Plan, motions_about
 from spinesim.anatomy.vertebra import Spine
 
 RIM_GAP_MM = 0.0
-"""Room kept between the rims of two bodies on the concave side, or what room they had if it was less: they may touch, not meet."""
+"""Room kept between the rims of two bodies on the concave side, or the room they had if it was less.
+
+They may touch, but not enter each other.
+"""
 
 KNOTS = 17
 """Times at which the bent chain is written down between rest and the full bend."""
@@ -22,8 +25,9 @@ KNOTS = 17
 class Bend:
     """What each vertebra of a spine is turned by, from the head down (radians, in the patient's axes).
 
-    ``tilt`` leans a vertebra to the right, ``nod`` forward, ``turn`` turns its front to the right about its own long axis,
-    ``wedge`` turns its superior plate by half of it to the right and its inferior plate by half of it to the left.
+    ``tilt`` leans a vertebra to the right, ``nod`` forward, ``turn`` turns its front to the right about its own long
+    axis, ``wedge`` turns its superior plate by half of it to the right and its inferior plate by half of it to the
+    left.
     """
 
     tilt: Float[np.ndarray, " n"]
@@ -38,7 +42,7 @@ class Bend:
 
 @dataclass(frozen=True, eq=False)
 class BentSpine:
-    """Rigid motions ``new_from_old`` (world RAS, mm) of each vertebra and of its plates, and how much the discs were opened."""
+    """Rigid motions ``new_from_old`` (world RAS, mm) of each vertebra and its plates, and how far discs were opened."""
 
     spine: Spine
     whole: Float[np.ndarray, "n 4 4"]
@@ -65,12 +69,12 @@ def bend_spine(spine: Spine, bend: Bend) -> BentSpine:
     upper, lower = (half * turns).as_matrix(), (half.inv() * turns).as_matrix()
     centres, opened = _stack(spine, upper, lower)
     old = np.array([v.centre for v in spine])
-    motions = [motions_about(r, old, centres) for r in (turns.as_matrix(), upper, lower)]
-    return BentSpine(spine, *motions, opened)
+    whole, superior, inferior = (motions_about(r, old, centres) for r in (turns.as_matrix(), upper, lower))
+    return BentSpine(spine, whole, superior, inferior, opened)
 
 
 def _rotations(spine: Spine, bend: Bend) -> Rotation:
-    """Rotations of the vertebrae: first about their own long axes, then forward, then sideways in the patient's axes."""
+    """Rotations of the vertebrae: first about their own long axes, then, in the patient's, forward and sideways."""
     right, anterior, _ = spine.patient_axes.T
     own = np.array([v.axes[:, 2] for v in spine])
     turn = Rotation.from_rotvec(-bend.turn[:, None] * own)
@@ -84,7 +88,8 @@ def _stack(
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, " m"]]:
     """Centres of the turned vertebrae, and the opening of each disc, from the head down.
 
-    ``upper`` and ``lower`` turn the upper and the lower half of each vertebra; a disc turns half-way between its plates.
+    ``upper`` and ``lower`` turn the upper and the lower half of each vertebra; a disc turns half-way between its
+    plates.
     """
     centres = np.array([v.centre for v in spine])
     top = np.array([v.superior.centre for v in spine])
@@ -113,9 +118,9 @@ def _openings(
     up = (above + below) / np.linalg.norm(above + below, axis=1, keepdims=True)
     gap = np.array([v.inferior.centre for v in spine])[:-1] - np.array([v.superior.centre for v in spine])[1:]
     height = np.einsum("ni,ni->n", gap, up)
-    turned = [np.einsum("nij,nj->ni", r, n) for r, n in ((lower[:-1], above), (upper[1:], below))]
+    new_above, new_below = np.einsum("nij,nj->ni", lower[:-1], above), np.einsum("nij,nj->ni", upper[1:], below)
     old = _rim_gaps(height, above, below, axes, reach)
-    new = _rim_gaps(height, *turned, lower[:-1] @ axes, reach)
+    new = _rim_gaps(height, new_above, new_below, lower[:-1] @ axes, reach)
     return np.maximum(0.0, np.minimum(RIM_GAP_MM, old) - new)
 
 

@@ -12,10 +12,10 @@ from jaxtyping import Float
 class CurveShape:
     """Where a curve lies on a spine, along its length.
 
-    ``places`` are the positions of the levels in mm from the lowest one upwards, head first; ``upper``, ``apex`` and ``lower`` positions on
-    the same scale. ``sign`` is +1 for a convexity to the patient's right. ``top_tilt`` and ``bottom_tilt`` are
-    the tilts that the ends of the spine shall have (radians); ``top_give`` and ``bottom_give`` how far the levels beyond the
-    curve can lead back to them (radians): a short end keeps the rest of the tilt.
+    ``places`` are the positions of the levels in mm from the lowest one upwards, head first; ``upper``, ``apex`` and
+    ``lower`` are positions on the same scale. ``sign`` is +1 for a convexity to the patient's right. ``top_tilt`` and
+    ``bottom_tilt`` are the tilts that the ends of the spine shall have (radians); ``top_give`` and ``bottom_give`` how
+    far the levels beyond the curve can lead back to them (radians): a short end keeps the rest of the tilt.
     """
 
     places: Float[np.ndarray, " n"]
@@ -82,8 +82,9 @@ def turn_profile(
     apical_turn : float
         Rotation at the apex (radians, positive to the right; the body turns to the convexity).
     give : (n - 1,) array
-        What each joint can turn at most (radians). Every joint takes its part of it, so that the rotation is gone at the end
-        vertebra; where that would take more than the share ``most`` of what a joint can give, the rotation reaches farther.
+        What each joint can turn at most (radians). Every joint takes its part of it, so that the rotation is gone at
+        the end vertebra; where that would take more than the share ``most`` of what a joint can give, the rotation
+        reaches farther.
     """
     s = shape.places
     apex = int(np.abs(s - shape.apex).argmin())
@@ -104,7 +105,7 @@ def turn_profile(
 def smooth_trend(
     places: Float[np.ndarray, " n"], values: Float[np.ndarray, " n"], known: np.ndarray, width_mm: float
 ) -> Float[np.ndarray, " n"]:
-    """Follow the slow course of values along the spine: a straight line fitted around each place, weighted by a Gaussian."""
+    """Follow the slow course of values along the spine: around each place a straight line, weighted by a Gaussian."""
     trend = np.empty_like(places)
     for rank, place in enumerate(places):
         root = np.sqrt(np.exp(-0.5 * ((places[known] - place) / width_mm) ** 2) + 1e-9)

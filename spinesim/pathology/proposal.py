@@ -22,7 +22,7 @@ Goals = Mapping[str, float]
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """A plan, the spine that it makes, and what is worth knowing about it (``details`` goes into the record as it is)."""
+    """A plan, the spine that it makes, and what is worth knowing about it (``details``, for the record as they are)."""
 
     plan: Plan
     moved: Spine

@@ -14,8 +14,10 @@ LENGTHENING_LIMIT = 0.02
 """Bending keeps the length of the centre line within 2 % (geometry)."""
 
 TURN_LIMIT_DEG = {"cervical": 5.0, "thoracic": 5.0, "lumbar": 3.0, "sacral": 2.0}
-"""What a joint turns about the long axis at most, by its lower level (White & Panjabi 1990, upper range; C2 to T9 give more, and are
-held to 5 so that the rotation spreads)."""
+"""What a joint turns about the long axis at most, by its lower level (White & Panjabi 1990, upper range).
+
+C2 to T9 give more, and are held to 5 so that the rotation spreads.
+"""
 
 STIFF_THORACIC_DEG = 3.0
 """The same for T10/T11 and T11/T12, whose facets turn towards the sagittal plane."""
@@ -60,7 +62,10 @@ def _check_length(bent: BentSpine) -> list[Breach]:
     growth = bent.opened_mm.sum() / length
     if growth <= LENGTHENING_LIMIT:
         return []
-    rule = f"the rims of neighbouring bodies may not meet on the concave side while the spine keeps its length within {LENGTHENING_LIMIT:.0%}"
+    rule = (
+        "the rims of neighbouring bodies may not meet on the concave side "
+        f"while the spine keeps its length within {LENGTHENING_LIMIT:.0%}"
+    )
     return [Breach(rule, f"{growth:.1%}", hard=True)]
 
 

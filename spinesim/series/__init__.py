@@ -1,0 +1,1 @@
+"""Cases from start to end: simulate, measure, write, and keep the record."""

@@ -37,7 +37,7 @@ class Goal(_Part):
 
 
 class VertebraMotion(_Part):
-    """How one level moved: the rigid motion ``new_from_old`` in world RAS mm, and how far the field strays from it within the bone."""
+    """How one level moved: ``new_from_old`` (rigid, RAS, mm), and how far the field strays from it in the bone."""
 
     level: str
     new_from_old: list[list[float]]
