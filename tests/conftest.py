@@ -26,7 +26,7 @@ def small_phantom():
 
 @pytest.fixture(scope="session")
 def small_files(small_phantom, tmp_path_factory):
-    """The same scan on disk as other people store theirs: uint16 from -1024, i to the left, the patient turned by 8 degrees.
+    """The same scan on disk as others store theirs: uint16 from -1024, i to the left, turned by 8 degrees.
 
     Returns
     -------

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from spinesim.anatomy.levels import Level
 from spinesim.anatomy.locate import estimate_spine
 from spinesim.anatomy.nifti import encode_header
-from spinesim.anatomy.scan import LabelMap, Scan
+from spinesim.anatomy.scan import LabelMap, Scan, Storage
 from spinesim.anatomy.writing import write_labels, write_volume
 from spinesim.cli.main import main
 from spinesim.pathology.proposal import goals_of, propose
@@ -110,7 +111,7 @@ def save_header(volume, path, **fields):
     return path
 
 
-# --- options -----------------------------------------------------------------------------------------------------------
+# --- options ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -134,17 +135,17 @@ def test_a_number_out_of_range_names_its_option_and_the_range(args, said, refuse
     ("args", "said"),
     [
         (("--cobb", 30, "--apex", "T99"), "--apex: .* got 'T99'; did you mean T9?"),
-        (("--cobb", 30, "--apex", "X"), "--apex: expected .*C1 to C7.* got 'X'; did you mean "),
-        (("--cobb", 30, "--apex", ""), "--apex: expected .* got ''; did you mean "),
+        (("--cobb", 30, "--apex", "X"), "--apex: .*expected .*C1 to C7.* got 'X'; did you mean "),
+        (("--cobb", 30, "--apex", ""), "--apex: .*expected .* got ''; did you mean "),
         ((*ASKED, "--upper-end", "T0"), "--upper-end: .* got 'T0'; did you mean T"),
-        ((*ASKED, "--lower-end", "L9"), "--lower-end: .* got 'L9'; did you mean L"),
+        ((*ASKED, "--lower-end", "L9"), "--lower-end: .* got 'L9'; did you mean "),
         (("--cobb", "many", "--apex", "T10"), "'--cobb': 'many' is not a valid float; see 'main deform --help'"),
         (("--apex", "T10"), "Missing option '--cobb'; see 'main deform --help'"),
         (("--cobb", 30), "Missing option '--apex'; see 'main deform --help'"),
         ((*ASKED, "--direction", "up"), "'--direction': 'up' is not one of 'right', 'left'; see 'main deform --help'"),
         ((*ASKED, "--grid", "big"), "'--grid': 'big' is not one of 'same', 'fit'; see 'main deform --help'"),
         ((*ASKED, "--seed", -1), "'--seed': -1 is not in the range .*; see 'main deform --help'"),
-        ((*ASKED, "--spacing", 1, 1), "'--spacing' .*; see 'main deform --help'"),
+        ((*ASKED, "--spacing", 1, 1), "'--spacing': .* is not a valid float; see 'main deform --help'"),
         ((*ASKED, "--frobnicate"), "No such option '--frobnicate'; see 'main deform --help'"),
         ((*ASKED, "--overwrit"), "No such option '--overwrit'.* Did you mean .*'--overwrite'"),
         ((*ASKED, "a.nii.gz", "b.nii.gz"), r"unexpected extra argument \(b\.nii\.gz\); see 'main deform --help'"),
@@ -153,7 +154,7 @@ def test_a_number_out_of_range_names_its_option_and_the_range(args, said, refuse
 @pytest.mark.usefixtures("no_reading")
 def test_an_option_that_cannot_be_read_is_refused_by_its_name(args, said, refused):
     sentence = refused(*args)
-    assert re.search(said.replace("--apex: expected", "--apex: .*expected"), sentence), sentence
+    assert re.search(said, sentence), sentence
     assert REMEDY.search(sentence)
 
 
@@ -162,7 +163,7 @@ def test_a_near_miss_of_the_command_is_offered():
     assert (done.exit_code, done.stderr) == (2, "Error: No such command 'defrom'. Did you mean 'deform'?\n")
 
 
-# --- files -------------------------------------------------------------------------------------------------------------
+# --- files -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("no_flow")
@@ -227,28 +228,22 @@ def test_nan_and_infinity_are_refused_and_counted(value, refused, small_phantom,
     hu = small_phantom.image.voxels.astype(np.float32)
     hu[:2, 3, 4] = value
     file = tmp_path / "holes.nii.gz"
-    write_volume(
-        replace(small_phantom.image, voxels=hu, storage=replace(small_phantom.image.storage, dtype="float32")), file
-    )
+    write_volume(replace(small_phantom.image, voxels=hu, storage=Storage("float32")), file)
     sentence = refused(file, "--labels", small_files[1], *ASKED)
-    assert re.fullmatch(
-        r".*holes\.nii\.gz: expected finite numbers, got 2 voxels of NaN or infinity; fill them .*", sentence
-    )
-    assert "holes.nii.gz: expected finite numbers" in refused("--labels", file, *ASKED)
+    assert sentence.startswith(f"{file}: expected finite numbers, got 2 voxels of NaN or infinity; fill them ")
+    assert f"{file}: expected finite numbers" in refused("--labels", file, *ASKED)
 
 
 @pytest.mark.usefixtures("no_flow")
 def test_a_singular_or_sheared_affine_is_refused(refused, small_phantom, small_files, tmp_path):
     image, row = small_phantom.image, small_phantom.grid.world_from_voxel[0]
-    flat = save_header(image, tmp_path / "flat.nii.gz", srow_z=0)
-    sheared = save_header(image, tmp_path / "sheared.nii.gz", srow_x=row + [0, 0.6, 0, 0])
-    empty = save_header(image, tmp_path / "empty.nii.gz", srow_x=np.nan)
+    flat = save_header(image, tmp_path / "flat.nii.gz", qform_code=0, srow_z=0)
+    sheared = save_header(image, tmp_path / "sheared.nii.gz", qform_code=0, srow_x=row + [0, 0.6, 0, 0])
+    empty = save_header(image, tmp_path / "empty.nii.gz", qform_code=0, srow_x=np.nan)
+    rule = "expected voxel axes at right angles, got a shear of"
     for file, said in (
         (flat, "expected an invertible affine, got determinant 0; mend the header"),
-        (
-            sheared,
-            "expected voxel axes at right angles, got a shear of 0.196; resample the scan to a grid without shear",
-        ),
+        (sheared, f"{rule} 0.196; resample the scan to a grid without shear"),
         (empty, "expected a finite 4x4 affine, got NaN or infinity in it; mend the header"),
     ):
         assert refused(file, "--labels", small_files[1], *ASKED) == f"{file}: {said}"
@@ -276,7 +271,7 @@ def test_another_grid_is_refused_with_both_geometries_and_resampled_when_asked(
     assert np.array_equal(resampled.labels.voxels, whole.labels.voxels)
 
 
-# --- labels ------------------------------------------------------------------------------------------------------------
+# --- labels ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("no_flow")
@@ -285,7 +280,7 @@ def test_labels_that_name_no_vertebra_are_refused(refused, small_phantom, tmp_pa
     strange = np.where(voxels > 0, voxels.astype(np.uint16) + 300, 0).astype(np.uint16)
     for name, wrong, said in (
         ("empty", np.zeros_like(voxels), "expected labelled vertebrae, got an empty map; check the file"),
-        ("strange", strange, "got numbers 306, 307, 308, .*; pass --scheme or a mapping file"),
+        ("strange", strange, "got numbers 313, 314, .*; pass --scheme or a mapping file"),
     ):
         file = tmp_path / f"{name}.nii.gz"
         write_labels(relabelled(labels, wrong), file)
@@ -298,10 +293,9 @@ def test_labels_that_name_no_vertebra_are_refused(refused, small_phantom, tmp_pa
 @pytest.mark.parametrize("shift", [0.5, -7])
 def test_labels_that_are_no_whole_numbers_from_0_are_refused(shift, refused, small_phantom, tmp_path):
     file = tmp_path / "odd.nii.gz"
-    numbers = np.where(small_phantom.labels.voxels > 0, small_phantom.labels.voxels + shift, 0).astype(np.float32)
+    numbers = small_phantom.labels.voxels.astype(np.float32)
     numbers[0, 0, 0] = shift
-    storage = replace(small_phantom.image.storage, dtype="float32")
-    write_volume(replace(small_phantom.image, voxels=numbers, storage=storage), file)
+    write_volume(replace(small_phantom.image, voxels=numbers, storage=Storage("float32")), file)
     assert re.fullmatch(
         r".*odd\.nii\.gz: expected (whole )?label numbers.*, got .*; .+", refused("--labels", file, *ASKED)
     )
@@ -312,7 +306,7 @@ def test_levels_that_run_upward_are_refused(refused, small_phantom, tmp_path):
     labels, file = small_phantom.labels, tmp_path / "upward.nii.gz"
     write_labels(relabelled(labels, labels.voxels[:, :, ::-1]), file)
     sentence = refused("--labels", file, "--scheme", "verse", *ASKED)
-    assert re.fullmatch(r".*upward\.nii\.gz: expected levels numbered from head to foot, got T6 below T7; .*", sentence)
+    assert re.fullmatch(r".*upward\.nii\.gz: expected levels numbered from head to foot, got T6 below L1; .*", sentence)
 
 
 @pytest.mark.usefixtures("no_flow")
@@ -334,7 +328,7 @@ def test_a_scan_without_a_whole_vertebra_is_refused(refused, small_phantom, tmp_
     write_labels(cut(small_phantom, (0, 0, 0), (wide // 2, deep, high)).labels, file)
     sentence = refused("--labels", file, *ASKED)
     assert re.fullmatch(
-        r".*half\.nii\.gz: expected at least one vertebra with its whole body inside the volume, got none among T6, .*L1; "
+        r".*half\.nii\.gz: expected at least one vertebra with its whole body inside the volume, got none among .*; "
         r"use a scan with a larger field of view",
         sentence,
     )
@@ -343,10 +337,12 @@ def test_a_scan_without_a_whole_vertebra_is_refused(refused, small_phantom, tmp_
 @pytest.mark.usefixtures("no_flow")
 def test_fewer_than_four_whole_vertebrae_are_refused(refused, small_phantom, tmp_path):
     labels = small_phantom.labels
-    high = {number: np.flatnonzero((labels.voxels == number).any(axis=(0, 1))) for number in labels.present}
+    high = {level: np.flatnonzero((labels.voxels == n).any(axis=(0, 1))) for level, n in labels.numbers.items()}
     wide, deep, _ = labels.grid.shape
     file = tmp_path / "three.nii.gz"
-    write_labels(cut(small_phantom, (0, 0, high[11].min() - 1), (wide, deep, high[9].max() + 2)).labels, file)
+    write_labels(
+        cut(small_phantom, (0, 0, high[Level.T11].min() - 1), (wide, deep, high[Level.T9].max() + 2)).labels, file
+    )
     sentence = refused("--labels", file, *ASKED)
     assert re.fullmatch(
         r".*three\.nii\.gz: scoliosis: expected at least 4 whole vertebrae, got 3 \(T9 to T11\); use a longer scan",
@@ -354,7 +350,7 @@ def test_fewer_than_four_whole_vertebrae_are_refused(refused, small_phantom, tmp
     )
 
 
-# --- what a spine can take ---------------------------------------------------------------------------------------------
+# --- what a spine can take -------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("no_flow")
@@ -363,8 +359,8 @@ def test_an_apex_that_the_scan_cannot_have_is_refused_with_the_nearest(apex, nea
     ct, labels = small_files
     sentence = refused(ct, "--labels", labels, "--cobb", 30, "--apex", apex)
     assert sentence == (
-        f"{labels}: scoliosis: expected an apex with whole vertebrae on both sides of it (T8 to T11; the scan has T6 to L1), "
-        f"got {apex}; the nearest possible apex is {nearest}"
+        f"{labels}: scoliosis: expected an apex with whole vertebrae on both sides of it "
+        f"(T8 to T11; the scan has T6 to L1), got {apex}; the nearest possible apex is {nearest}"
     )
 
 
@@ -386,19 +382,20 @@ def test_a_cobb_angle_that_the_spine_cannot_take_is_refused_with_the_rule_and_a_
     refused, small_files, small_phantom
 ):
     ct, labels = small_files
-    sentence = refused(ct, "--labels", labels, "--cobb", 85, "--apex", "T10")
+    ends = {"upper_end": "T9", "lower_end": "T11"}
+    sentence = refused(ct, "--labels", labels, "--cobb", 85, "--apex", "T10", "--upper-end", "T9", "--lower-end", "T11")
     found = re.fullmatch(
         rf"{re.escape(str(labels))}: scoliosis of 85 degrees at T10: expected that .+, got .+; "
         r"the nearest possible value on this spine is (\d+) degrees",
         sentence,
     )
     assert found, sentence
-    nearest = Scoliosis(cobb_deg=float(found[1]), apex="T10")
+    nearest = Scoliosis(cobb_deg=float(found[1]), apex="T10", **ends)
     assert 10 <= nearest.cobb_deg < 85
     propose(nearest, estimate_spine(small_phantom.labels), goals_of(nearest))
 
 
-# --- where to write ----------------------------------------------------------------------------------------------------
+# --- where to write --------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("no_reading")
@@ -406,7 +403,8 @@ def test_a_folder_that_exists_is_refused_unless_it_may_be_replaced(refused, tmp_
     (tmp_path / "out").mkdir()
     sentence = refused(*ASKED)
     assert sentence == (
-        f"{tmp_path / 'out'}: expected a folder that does not exist yet, got one; choose another --out, or pass --overwrite"
+        f"{tmp_path / 'out'}: expected a folder that does not exist yet, got one; "
+        "choose another --out, or pass --overwrite"
     )
 
 

@@ -45,7 +45,7 @@ class Curve:
 
 
 def coronal_tilt(plate: EndPlate, patient_axes: Float[np.ndarray, "3 3"]) -> float:
-    """Coronal tilt of an end plate: radians from level, positive when its upward normal leans to the patient's right."""
+    """Coronal tilt of an end plate: radians from level, positive when its normal leans to the patient's right."""
     right, _, superior = patient_axes.T @ plate.normal
     return float(np.arctan2(right, superior))
 

@@ -281,22 +281,22 @@ def _sagittal_shape(spine: Spine, places: Float[np.ndarray, " n"]) -> CurveShape
 
 
 def _best_solution(task: _Task, cobb_deg: float) -> _Solution:
-    """Solve with the usual end vertebrae; where rules or the apex are missed, widen the curve or smooth single levels out.
+    """Solve with the usual end vertebrae; where that will not do, widen the curve or smooth single levels out.
 
     Of the tries the first that keeps the hard rules and meets size and apex is taken, else the one that comes closest.
     """
     cobb = float(np.deg2rad(cobb_deg))
-    best: _Solution | None = None
+    best = _solve(_widened(task, 0, 0, by_room=False), cobb, 0.0)
     for by_room in (False, True):
         for widen in WIDENINGS if not (task.scoliosis.upper_end or task.scoliosis.lower_end) else WIDENINGS[:1]:
             wider = _widened(task, *widen, by_room=by_room)
             for smooth in (0.0, 0.5, 1.0):
                 tried = _solve(wider, cobb, smooth)
-                if best is None or tried.miss(task, cobb) < best.miss(task, cobb) - 0.05:
+                if tried.miss(task, cobb) < best.miss(task, cobb) - 0.05:
                     best = tried
                 if tried.miss(task, cobb) <= 1.0 or tried.harshness() > 1.0:
                     break
-            if best is not None and best.miss(task, cobb) <= 1.0:
+            if best.miss(task, cobb) <= 1.0:
                 return best
     return best
 
@@ -346,7 +346,7 @@ def _solve(task: _Task, cobb: float, smooth: float) -> _Solution:
 
     ``smooth`` is the share of each level's own deviation from the spine's slow course that is taken away.
     """
-    size, shape, best = cobb, task.shape, None
+    size, shape, tries = cobb, task.shape, []
     task = replace(task, own_tilt=task.own_tilt + smooth * task.deviation)
     spacing = float(-np.diff(task.shape.places).mean())
     for _ in range(12):
@@ -354,15 +354,13 @@ def _solve(task: _Task, cobb: float, smooth: float) -> _Solution:
         bent = bend_spine(task.spine, bend)
         measured, apex = _read(task, bent.moved)
         breaches = check_bend(bent, np.rad2deg(bend.wedge))
-        tried = _Solution(bend, bent, shape, measured, apex, breaches)
-        if best is None or tried.miss(task, cobb) < best.miss(task, cobb):
-            best = tried
+        tries.append(_Solution(bend, bent, shape, measured, apex, breaches))
         off = apex - task.apex_rank
         if abs(measured - cobb) < np.deg2rad(0.05) and abs(off) < 0.25:
             break
         size += cobb - measured
         shape = shape.with_apex(shape.apex + 0.5 * off * spacing)
-    return best
+    return min(tries, key=lambda tried: tried.miss(task, cobb))
 
 
 def _read(task: _Task, moved: Spine) -> tuple[float, float]:

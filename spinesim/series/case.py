@@ -20,7 +20,7 @@ from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.deformation import Deformation, build_deformation, carriages_of, warp_scan
 from spinesim.deform.warp import carry_rigidly
 from spinesim.errors import ConfigError, PathologyError
-from spinesim.pathology.proposal import Goals, Proposal, goals_of, propose, read_goals
+from spinesim.pathology.proposal import Proposal, goals_of, propose, read_goals
 
 TOLERANCE = 1.0
 """Distance between asked and measured, in the unit of the goal, that a written case may have."""
@@ -38,7 +38,8 @@ Told = Callable[[str], None]
 class OutputGrid:
     """On which grid the result lies.
 
-    ``fit`` grows the grid so that no bone is lost; ``spacing_mm`` sets other voxels (three numbers along the file's own axes).
+    ``fit`` grows the grid so that no bone is lost; ``spacing_mm`` sets other voxels (three numbers, along the file's own
+    axes).
     """
 
     extent: Literal["same", "fit"] = "same"
@@ -116,22 +117,22 @@ def simulate(
     return _judged(case)
 
 
-def _aim(scan: Scan, spine: Spine, pathology: BaseModel) -> tuple[Goals, Proposal]:
+def _aim(scan: Scan, spine: Spine, pathology: BaseModel) -> tuple[dict[str, float], Proposal]:
     """Correct the aim until labels that are carried rigidly (no flow yet) measure what was asked."""
     asked = goals_of(pathology)
-    aim, best, least = dict(asked), None, np.inf
-    for _ in range(CORRECTIONS):
-        proposal = propose(pathology, spine, aim)
+    aim = dict(asked)
+    best, least = (aim, propose(pathology, spine, aim)), np.inf
+    for round_ in range(CORRECTIONS):
+        proposal = propose(pathology, spine, aim) if round_ else best[1]
         carried = carry_rigidly(scan.labels, carriages_of(proposal.plan), scan.grid)
         measured = read_goals(pathology, measure_spine(estimate_spine(carried)))
         miss = {name: asked[name] - measured[name] for name in asked}
         worst = max(map(abs, miss.values()))
         if worst < least:
-            best, least = (dict(aim), proposal), worst
+            best, least = (aim, proposal), worst
         if worst <= CLOSE:
             break
         aim = {name: aim[name] + 0.8 * miss[name] for name in aim}
-    assert best is not None
     return best
 
 
@@ -188,8 +189,8 @@ def _judged(case: Case) -> Case:
         return case
     if any(asked >= 10 for asked, _, _ in case.goals.values()):
         raise PathologyError(
-            f"{type(case.pathology).__name__.lower()}: expected the goal within {TOLERANCE:g}, got {'; '.join(missed)}; "
-            "ask for another apex or size"
+            f"{type(case.pathology).__name__.lower()}: expected the goal within {TOLERANCE:g}, "
+            f"got {'; '.join(missed)}; ask for another apex or size"
         )
     return replace(case, warnings=(*case.warnings, *missed))
 
@@ -244,7 +245,7 @@ def bone_fidelity(case: Case) -> dict[str, tuple[float, float]]:
             target = case.after.grid.to_world(voxels.astype(float))
             rms = _rms_from_rigid(target, case.deformation.field.sources(case.after.grid, voxels))
             before = np.count_nonzero(case.before.labels.voxels == number) * voxel_in
-            found[level.name] = (rms, len(voxels) * voxel_out / before)
+            found[level.name] = (rms, float(len(voxels) * voxel_out / before))
     return found
 
 
