@@ -90,6 +90,8 @@ def test_sagittal_angles_are_those_that_were_built(spine):
     assert (Level.L1, Level.L5) in measures.lordosis
     signed = measures.kyphosis | {pair: -angle for pair, angle in measures.lordosis.items()}
     for (upper, lower), angle in signed.items():
+        if lower == Level.S:  # the built lean of the sacrum is that of its plate, tested by itself
+            continue
         built = (lean[upper] + half[upper]) - (lean[lower] - half[lower])
         assert abs(np.rad2deg(angle - built)) < 2.5, (upper.name, lower.name)
 

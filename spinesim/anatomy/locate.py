@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
-from scipy import ndimage
 from scipy.spatial import ConvexHull
 
 from spinesim.anatomy.body import Body, Frame, measure_body, measure_sacrum

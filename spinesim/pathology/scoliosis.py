@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from scipy.optimize import brentq
 
 from spinesim.anatomy.curves import Side, apex_position, coronal_tilt, find_curves, lateral_offset_mm
-from spinesim.anatomy.levels import Level, parse_level, region
+from spinesim.anatomy.levels import Level, levels_between, parse_level, region
 from spinesim.anatomy.measure import Measures
 from spinesim.anatomy.vertebra import Spine
 from spinesim.errors import LabelError, PathologyError
@@ -26,8 +26,8 @@ ROTATION_PER_COBB = {"cervical": 0.28, "thoracic": 0.28, "lumbar": 0.17}
 """Apical rotation per degree of Cobb, lying: thoracic 16/57, lumbar 6/35 (Brink 2017, n = 62, supine MRI)."""
 
 KYPHOSIS_PER_COBB = -0.15
-"""Change of T5-T12 kyphosis per degree of a thoracic Cobb: (24.9 - 32.9) / 52, scoliosis against controls (Scoliosis Spinal
-Disord 2018, n = 458; the mean Cobb of 52 is assumed)."""
+"""Change of T5-T12 kyphosis per degree of a thoracic Cobb: (24.9 - 32.9) / 52, scoliosis against controls (Scoliosis
+Spinal Disord 2018, n = 458; the mean Cobb of 52 is assumed)."""
 
 FEWEST_WHOLE = 4
 """Whole vertebrae that a curve needs at least."""
@@ -66,8 +66,8 @@ class Scoliosis(BaseModel):
     kyphosis_per_cobb : float, optional
         Change of T5-T12 kyphosis per degree of Cobb; by default -0.15 for a thoracic apex and 0 for a lumbar one.
     vertebral_share : float
-        Share of the curve that the vertebrae take by wedging (0: all in the discs, bones stay rigid). Published: thoracic 0.62,
-        thoracolumbar 0.31, lumbar 0.23 (Ding 2011).
+        Share of the curve that the vertebrae take by wedging (0: all in the discs, bones stay rigid). Published:
+        thoracic 0.62, thoracolumbar 0.31, lumbar 0.23 (Ding 2011).
     offset_mm : float
         Where the top of the spine shall stand to the right of its lowest level, within 10 mm.
     """
@@ -84,15 +84,19 @@ class Scoliosis(BaseModel):
     vertebral_share: float = Field(default=0.0, ge=0, le=0.9)
     offset_mm: float = Field(default=0.0, ge=-60, le=60)
 
-    @field_validator("apex", "upper_end", "lower_end")
+    @field_validator("upper_end", "lower_end")
     @classmethod
-    def _known_levels(cls, text: str | None) -> str | None:
-        if text is None:
-            return None
-        try:
-            return "/".join(parse_level(name).name for name in text.split("/"))
-        except LabelError as error:
-            raise ValueError(str(error)) from None
+    def _known_level(cls, text: str | None) -> str | None:
+        return None if text is None else _parse(text).name
+
+    @field_validator("apex")
+    @classmethod
+    def _known_apex(cls, text: str) -> str:
+        levels = [_parse(name) for name in text.split("/")]
+        disc = len(levels) == 2 and levels[0] < levels[1] and not levels_between(*levels)
+        if len(levels) != 1 and not disc:
+            raise ValueError(f"apex: expected a vertebra (T9) or a disc between two neighbours (T8/T9), got {text!r}")
+        return "/".join(level.name for level in levels)
 
     @property
     def apex_levels(self) -> tuple[Level, ...]:
@@ -105,9 +109,17 @@ class Scoliosis(BaseModel):
         return self.direction or ("left" if region(self.apex_levels[-1]) == "lumbar" else "right")
 
 
+def _parse(text: str) -> Level:
+    """Read a level for a validator, which knows only ValueError."""
+    try:
+        return parse_level(text)
+    except LabelError as error:
+        raise ValueError(str(error)) from None
+
+
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """A scoliosis laid onto one spine: its shape, the spine's own course, and how far things go along with the Cobb angle."""
+    """A scoliosis laid onto one spine: its shape, and the spine's own course."""
 
     spine: Spine
     scoliosis: Scoliosis
@@ -141,7 +153,7 @@ class _Solution:
         return next((breach for breach in self.breaches if breach.hard), None)
 
     def miss(self, task: _Task, cobb: float) -> float:
-        """How far it is from what is wanted: hard rules count most, then size, apex and harsh discs (1 is tolerable)."""
+        """How far it is from what is wanted (1 is tolerable): hard rules most, then size, apex and harsh discs."""
         size = abs(np.rad2deg(self.cobb - cobb))
         apex = abs(self.apex_rank - task.apex_rank) / APEX_TOLERANCE
         return 1000.0 * bool(self.broken) + 10.0 * max(size - 0.1, 0) + apex + self.harshness()
@@ -164,7 +176,7 @@ def _(scoliosis: Scoliosis, measures: Measures) -> Goals:
 
 
 def _signed_cobb(curves: tuple, scoliosis: Scoliosis) -> float:
-    """Cobb angle of the largest curve at the apex: negative when it is convex to the other side, 0 when there is none."""
+    """Cobb angle of the largest curve at the apex: negative when it is convex to the other side, 0 without one."""
     for curve in curves:
         if all(curve.holds(level) for level in scoliosis.apex_levels):
             return curve.cobb if curve.side == scoliosis.side else -curve.cobb
@@ -231,15 +243,17 @@ def _require_room(scoliosis: Scoliosis, spine: Spine) -> None:
     names = f"{whole[0].name} to {whole[-1].name}"
     if len(whole) < FEWEST_WHOLE:
         raise PathologyError(
-            f"scoliosis: expected at least {FEWEST_WHOLE} whole vertebrae, got {len(whole)} ({names}); use a longer scan"
+            f"scoliosis: expected at least {FEWEST_WHOLE} whole vertebrae, got {len(whole)} ({names}); "
+            "use a longer scan"
         )
     possible = whole[2:-2] or whole[1:-1]
     for level in scoliosis.apex_levels:
         if level not in possible:
             nearest = min(possible, key=lambda other: abs(other - level))
             raise PathologyError(
-                f"scoliosis: expected an apex with whole vertebrae on both sides of it ({possible[0].name} to {possible[-1].name}; "
-                f"the scan has {names}), got {scoliosis.apex}; the nearest possible apex is {nearest.name}"
+                "scoliosis: expected an apex with whole vertebrae on both sides of it "
+                f"({possible[0].name} to {possible[-1].name}; the scan has {names}), "
+                f"got {scoliosis.apex}; the nearest possible apex is {nearest.name}"
             )
 
 
@@ -253,6 +267,7 @@ def _ends(scoliosis: Scoliosis, spine: Spine) -> tuple[int, int]:
     """
     levels, whole = spine.levels, [v.level for v in spine.whole]
     first, last = levels.index(whole[0]), levels.index(whole[-1])
+    names = f"{whole[0].name} to {whole[-1].name}"
     above, below = usual_extent(scoliosis.cobb_deg, scoliosis.apex_levels[0])
     upper = max(levels.index(scoliosis.apex_levels[0]) - above, first)
     lower = min(levels.index(scoliosis.apex_levels[-1]) + below, last)
@@ -264,7 +279,7 @@ def _ends(scoliosis: Scoliosis, spine: Spine) -> tuple[int, int]:
         fits = level < scoliosis.apex_levels[0] if which == "upper" else level > scoliosis.apex_levels[-1]
         if level not in whole or not fits:
             raise PathologyError(
-                f"scoliosis: expected the {which} end vertebra among the whole levels {whole[0].name} to {whole[-1].name}, "
+                f"scoliosis: expected the {which} end vertebra among the whole levels {names}, "
                 f"{'above' if which == 'upper' else 'below'} the apex {scoliosis.apex}, got {name}"
             )
         upper, lower = (levels.index(level), lower) if which == "upper" else (upper, levels.index(level))
@@ -272,7 +287,7 @@ def _ends(scoliosis: Scoliosis, spine: Spine) -> tuple[int, int]:
 
 
 def _sagittal_shape(spine: Spine, places: Float[np.ndarray, " n"]) -> CurveShape | None:
-    """Where thoracic kyphosis lies on this spine (T4 to T12, as far as they are there); None for fewer than five levels of it."""
+    """Where thoracic kyphosis lies on this spine (T4 to T12, as far as they are there); None below five levels."""
     ranks = [rank for rank, level in enumerate(spine.levels) if Level.T4 <= level <= Level.T12]
     if len(ranks) < 5:
         return None

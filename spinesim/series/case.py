@@ -38,12 +38,24 @@ Told = Callable[[str], None]
 class OutputGrid:
     """On which grid the result lies.
 
-    ``fit`` grows the grid so that no bone is lost; ``spacing_mm`` sets other voxels (three numbers, along the file's own
-    axes).
+    ``fit`` grows the grid so that no bone is lost; ``spacing_mm`` sets other voxels (three numbers, along the
+    file's own axes).
+
+    Raises
+    ------
+    ConfigError
+        When the spacing is not three numbers from 0.2 to 10 mm.
     """
 
     extent: Literal["same", "fit"] = "same"
     spacing_mm: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        spacing = self.spacing_mm
+        if spacing is None:
+            return
+        if len(spacing) != 3 or not all(0.2 <= step <= 10 for step in spacing):
+            raise ConfigError(f"--spacing: expected three numbers from 0.2 to 10 mm, got {spacing}; give others")
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,13 +208,7 @@ def _judged(case: Case) -> Case:
 
 
 def _output_grid(scan: Scan, plan: Plan, output: OutputGrid) -> Grid:
-    """Lay out the grid of the result.
-
-    Raises
-    ------
-    ConfigError
-        When the spacing is not three positive numbers up to 10 mm.
-    """
+    """Lay out the grid of the result."""
     grid = _with_spacing(scan.grid, output.spacing_mm)
     if output.extent == "same":
         return grid
@@ -219,9 +225,7 @@ def _output_grid(scan: Scan, plan: Plan, output: OutputGrid) -> Grid:
 def _with_spacing(grid: Grid, spacing_mm: tuple[float, float, float] | None) -> Grid:
     if spacing_mm is None:
         return grid
-    spacing = np.array(spacing_mm, dtype=float)
-    if spacing.shape != (3,) or not np.isfinite(spacing).all() or spacing.min() < 0.2 or spacing.max() > 10:
-        raise ConfigError(f"--spacing: expected three numbers from 0.2 to 10 mm, got {spacing_mm}")
+    spacing = np.array(spacing_mm)
     extent = np.array(grid.shape) * grid.spacing_mm
     affine = np.eye(4)
     affine[:3, :3] = grid.direction * spacing

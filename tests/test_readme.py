@@ -1,0 +1,85 @@
+"""Every command of the README does what the README says."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from spinesim.cli.main import main
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+SHELL = [line.removeprefix("$ ") for kind, text in BLOCKS if kind == "" for line in text.splitlines()]
+ELSEWHERE = {
+    "make demo": "run below as the command that it stands for",
+    "make test": "this is it",
+    "python -m pip install -c constraints.txt -e .": "how this environment was made",
+}
+
+
+def run(line: str) -> str:
+    """Run a line that begins with ``spinesim`` and give what it said."""
+    result = CliRunner().invoke(main, line.split()[1:])
+    return f"{result.exit_code}\n{result.output}"
+
+
+@pytest.fixture
+def at_a_users_desk(small_files, tmp_path, monkeypatch):
+    """A folder with a CT and its labels under the names of the README."""
+    for source, name in zip(small_files, ("ct.nii.gz", "labels.nii.gz"), strict=True):
+        shutil.copy(source, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_line_is_known():
+    unknown = [line for line in SHELL if not line.startswith(("spinesim ", "Error: ")) and line not in ELSEWHERE]
+    assert unknown == []
+    assert "spinesim deform --cobb 35 --apex T9 --out demo" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_what_is_linked_is_there():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_a_users_own_scan(at_a_users_desk):
+    lines = [line for line in SHELL if "ct.nii.gz" in line or "out/" in line]
+    assert len(lines) == 2
+    for line in lines:
+        assert run(line).startswith("0\n"), line
+    assert {path.name.split("_", 1)[1] for path in Path("out").iterdir()} == {
+        "ct.nii.gz",
+        "seg-vert_msk.nii.gz",
+        "desc-unknown_msk.nii.gz",
+        "field.nrrd",
+        "record.json",
+        "picture.png",
+    }
+
+
+def test_the_three_lines_of_python(at_a_users_desk):
+    (code,) = [text for kind, text in BLOCKS if kind == "python"]
+    exec(compile(code, "README.md", "exec"), {})
+    assert list(Path("out").glob("*_picture.png"))
+
+
+def test_the_refusal_reads_as_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (command,) = [line for line in SHELL if "--apex C7" in line]
+    (said,) = [line for line in SHELL if line.startswith("Error: ")]
+    assert run(command) == f"2\n{said}\n"
+    assert os.listdir() == []
+
+
+@pytest.mark.slow
+def test_the_first_command_makes_the_first_picture(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = run("spinesim deform --cobb 35 --apex T9")
+    assert said.startswith("0\n")
+    assert re.search(r"asked 35, measured 3[45]\.\d", said)
