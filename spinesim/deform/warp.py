@@ -43,11 +43,12 @@ def warp_image(image: Volume, field: Field, output: Grid) -> tuple[Volume, Bool[
     return Volume(out, output, image.slope, image.intercept, image.storage, image.source), outside
 
 
-AGREEMENT_MM = 0.7
-"""Where field and rigid motion differ by more, two touching bones have been pressed into each other.
+AGREEMENT_MM = 0.85
+"""Where field and rigid motion differ by more, two bones that touch have been pressed into each other: that thin layer
+is left to neither, as a joint space."""
 
-That thin layer is left to neither, as a joint space.
-"""
+LAYER_SHARE = 0.018
+"""At most this share of a bone is left out so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +160,9 @@ def _claim(
     points = sources if not carriage.rigid else _rigid_sources(voxels, carriage, output)
     depth = solid.at(points)
     inside = depth > _level_of_equal_volume(depth, solid, output)
-    inside &= np.linalg.norm(points - sources, axis=1) < AGREEMENT_MM
+    if inside.any():
+        apart = np.linalg.norm(points - sources, axis=1)
+        inside &= apart <= max(AGREEMENT_MM, float(np.quantile(apart[inside], 1 - LAYER_SHARE)))
     mine, sources = voxels[inside], sources[inside]
     before = owner[tuple(mine.T)]
     disputed = before > 0

@@ -214,11 +214,12 @@ def _read(task: CurveTask, moved: Spine) -> tuple[float, float]:
 
 def _bend(task: CurveTask, shape: CurveShape, cobb: float) -> Bend:
     """Build the bend for a size and shape of the curve, its ends in balance."""
-    nod = _nod(task, cobb - abs(task.own_cobb))
-    turn = _turn(task, shape, cobb - task.own_cobb)
+    led = _leaders(task.spine)
+    nod = _nod(task, cobb - abs(task.own_cobb))[led]
+    turn = _turn(task, shape, cobb - task.own_cobb)[led]
 
     def bend(share: float) -> Bend:
-        tilt = tilt_profile(shape, cobb, share) - task.own_tilt
+        tilt = (tilt_profile(shape, cobb, share) - task.own_tilt)[led]
         return Bend(tilt, nod, turn, _wedge(task, shape, tilt))
 
     def offset(share: float) -> float:
@@ -226,6 +227,15 @@ def _bend(task: CurveTask, shape: CurveShape, cobb: float) -> Bend:
         return lateral_offset_mm(moved[0].centre, moved[-1].centre, task.spine.patient_axes) - task.coupling.offset_mm
 
     return bend(_root(offset, 0.1, 0.9))
+
+
+def _leaders(spine: Spine) -> np.ndarray:
+    """Rank of the level that each level turns with: itself, or, where it was not measured, the nearest that was.
+
+    The joints of levels that the edge cuts are not known well enough to bend them.
+    """
+    known = np.flatnonzero([vertebra.measured for vertebra in spine])
+    return known[np.abs(np.arange(len(spine))[:, None] - known).argmin(axis=1)]
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
