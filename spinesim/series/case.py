@@ -15,7 +15,7 @@ from spinesim.anatomy.grid import Grid, apply_affine
 from spinesim.anatomy.locate import estimate_spine
 from spinesim.anatomy.measure import Measures, measure_spine
 from spinesim.anatomy.plan import Plan
-from spinesim.anatomy.scan import Scan
+from spinesim.anatomy.scan import Scan, read_only
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.deformation import Deformation, build_deformation, carriages_of, warp_scan
 from spinesim.deform.warp import carry_rigidly
@@ -176,7 +176,7 @@ def _carry_out(
         after,
         after_spine,
         measure_spine(after_spine),
-        outside,
+        read_only(outside),
         proposal,
         deformation,
         findings(scan.labels, spine),
