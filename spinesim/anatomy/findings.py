@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from spinesim.anatomy.levels import RARE, Level, levels_between
 from spinesim.anatomy.scan import LabelMap
+from spinesim.anatomy.silhouette import Box, bounding_boxes
 from spinesim.anatomy.vertebra import Spine, Vector
 from spinesim.errors import LabelError
 
@@ -143,11 +144,11 @@ def _without_stumps(bones: dict[Level, _Bone]) -> dict[Level, _Bone]:
 
 def _find_bones(labels: LabelMap) -> dict[Level, _Bone]:
     """Look at each level of a label map, from the head down."""
-    boxes = ndimage.find_objects(labels.voxels.T)
-    return {level: _bone(labels, number, boxes[number - 1][::-1]) for level, number in labels.numbers.items()}
+    boxes = bounding_boxes(labels.voxels)
+    return {level: _bone(labels, number, boxes[number]) for level, number in labels.numbers.items()}
 
 
-def _bone(labels: LabelMap, number: int, box: tuple[slice, slice, slice]) -> _Bone:
+def _bone(labels: LabelMap, number: int, box: Box) -> _Bone:
     """Look at one number of a label map inside its box."""
     mask = labels.voxels[box] == number
     centre = np.argwhere(mask).mean(axis=0) + [side.start for side in box]

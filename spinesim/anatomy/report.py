@@ -16,7 +16,7 @@ from spinesim.anatomy.curves import Curve, coronal_tilt, sagittal_tilt
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.measure import Disc, Measures
 from spinesim.anatomy.vertebra import BodyHeights, EndPlate, Spine, Vertebra
-from spinesim.anatomy.writing import _replacing
+from spinesim.anatomy.writing import replacing
 
 DECIMALS = 2
 """Angles and lengths are told to the hundredth: finer than any of them is known."""
@@ -61,7 +61,7 @@ def write_json(report: Mapping[str, Any], path: str | Path) -> None:
     OutputError
         When the file cannot be written there.
     """
-    with _replacing(Path(path)) as raw:
+    with replacing(Path(path)) as raw:
         raw.write((json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
@@ -77,7 +77,7 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     table = csv.DictWriter(text, rows[0].keys(), lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    with _replacing(Path(path)) as raw:
+    with replacing(Path(path)) as raw:
         raw.write(text.getvalue().encode())
 
 

@@ -97,7 +97,7 @@ def write_field(displacement_mm: Float[np.ndarray, "i j k 3"], grid: Grid, path:
             f"{path}: expected a field of shape {(*grid.shape, 3)}, got {displacement_mm.shape}; "
             "sample it on the output grid"
         )
-    with _replacing(path) as raw:
+    with replacing(path) as raw:
         raw.write(_nrrd_header(grid))
         with _packed(raw, level) as stream:
             for k in range(grid.shape[2]):
@@ -156,7 +156,7 @@ def _write_nifti(header: bytes, voxels: np.ndarray, dtype: str, path: Path, leve
     name = path.name.lower()
     if not name.endswith((".nii.gz", ".nii")):
         raise OutputError(f"{path}: expected a name that ends in .nii.gz or .nii, got {path.name}; rename it")
-    with _replacing(path) as raw:
+    with replacing(path) as raw:
         if name.endswith(".nii"):
             _write_slabs(raw, header, voxels, np.dtype(dtype), path)
         else:
@@ -213,7 +213,7 @@ def _nrrd_header(grid: Grid) -> bytes:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[BufferedIOBase]:
+def replacing(path: Path) -> Iterator[BufferedIOBase]:
     """Write under a temporary name in the same folder, and take the real name once all is on the disk.
 
     The temporary name is the same every time: what a killed run left is overwritten when it is run again.

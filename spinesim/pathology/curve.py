@@ -123,19 +123,19 @@ def best_solution(task: CurveTask, cobb_deg: float) -> CurveSolution:
     Of the tries the first that keeps the hard rules and meets size and apex is taken, else the one that comes closest.
     """
     cobb = float(np.deg2rad(cobb_deg))
-    best = _solve(_widened(task, 0, 0, by_room=False), cobb, 0.0)
+    bests: list[CurveSolution] = []
     for by_room in (False, True):
         for widen in WIDENINGS if task.free_ends else WIDENINGS[:1]:
             wider = _widened(task, *widen, by_room=by_room)
             for smooth in (0.0, 0.5, 1.0):
                 tried = _solve(wider, cobb, smooth)
-                if tried.miss(task, cobb) < best.miss(task, cobb) - 0.05:
-                    best = tried
+                if not bests or tried.miss(task, cobb) < bests[-1].miss(task, cobb) - 0.05:
+                    bests.append(tried)
                 if tried.miss(task, cobb) <= 1.0 or tried.harshness() > 1.0:
                     break
-            if best.miss(task, cobb) <= 1.0:
-                return best
-    return best
+            if bests[-1].miss(task, cobb) <= 1.0:
+                return bests[-1]
+    return bests[-1]
 
 
 def _widened(task: CurveTask, above: int, below: int, *, by_room: bool) -> CurveTask:

@@ -15,7 +15,8 @@ from spinesim.anatomy.grid import Grid, apply_affine
 from spinesim.anatomy.locate import estimate_spine
 from spinesim.anatomy.measure import Measures, measure_spine
 from spinesim.anatomy.plan import Plan
-from spinesim.anatomy.scan import Scan, read_only
+from spinesim.anatomy.scan import LabelMap, Scan, read_only
+from spinesim.anatomy.silhouette import Box, bounding_boxes
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.deformation import Deformation, build_deformation, carriages_of, warp_scan
 from spinesim.deform.warp import carry_rigidly
@@ -119,13 +120,14 @@ def simulate(
     before = measure_spine(spine)
     told("planning")
     aim, proposal = _aim(scan, spine, pathology)
-    for _ in range(CORRECTIONS):
+    for correction in range(CORRECTIONS):
+        if correction:
+            proposal = propose(pathology, spine, aim)
         case = _carry_out(scan, spine, before, pathology, proposal, output, seed, told)
         miss = {name: asked - measured for name, (asked, measured, _) in case.goals.items()}
         if max(map(abs, miss.values())) <= TOLERANCE / 2:
             return case
         aim = {name: aim[name] + miss[name] for name in aim}
-        proposal = propose(pathology, spine, aim)
     return _judged(case)
 
 
@@ -213,10 +215,11 @@ def _output_grid(scan: Scan, plan: Plan, output: OutputGrid) -> Grid:
     if output.extent == "same":
         return grid
     low, high = np.zeros(3), np.array(grid.shape, dtype=float) - 1
+    boxes = bounding_boxes(scan.labels.voxels)
     for level, carriage in carriages_of(plan).items():
-        voxels = np.argwhere(scan.labels.voxels == scan.labels.numbers[level])
-        box = scan.grid.cropped(tuple(voxels.min(axis=0)), tuple(voxels.max(axis=0) + 1))
-        reached = grid.to_voxel(apply_affine(carriage.motion, box.corners()))
+        box = boxes[scan.labels.numbers[level]]
+        bone = scan.grid.cropped(tuple(side.start for side in box), tuple(side.stop for side in box))
+        reached = grid.to_voxel(apply_affine(carriage.motion, bone.corners()))
         low, high = np.minimum(low, reached.min(axis=0) - 2), np.maximum(high, reached.max(axis=0) + 2)
     start, stop = np.floor(low).astype(int), np.ceil(high).astype(int) + 1
     return grid.cropped(tuple(start), tuple(stop))
@@ -243,14 +246,20 @@ def bone_fidelity(case: Case) -> dict[str, tuple[float, float]]:
     """
     found = {}
     voxel_in, voxel_out = case.before.grid.voxel_volume_mm3, case.after.grid.voxel_volume_mm3
+    boxes_before, boxes_after = (bounding_boxes(scan.labels.voxels) for scan in (case.before, case.after))
     for level, number in case.after.labels.numbers.items():
-        voxels = np.argwhere(case.after.labels.voxels == number)
+        voxels = _voxels(case.after.labels, number, boxes_after[number])
         if len(voxels) >= 50:
             target = case.after.grid.to_world(voxels.astype(float))
             rms = _rms_from_rigid(target, case.deformation.field.sources(case.after.grid, voxels))
-            before = np.count_nonzero(case.before.labels.voxels == number) * voxel_in
+            before = len(_voxels(case.before.labels, number, boxes_before[number])) * voxel_in
             found[level.name] = (rms, float(len(voxels) * voxel_out / before))
     return found
+
+
+def _voxels(labels: LabelMap, number: int, box: Box) -> np.ndarray:
+    """Indices (rows) of the voxels of one number, looked for in its box."""
+    return np.argwhere(labels.voxels[box] == number) + [side.start for side in box]
 
 
 def _rms_from_rigid(target: Float[np.ndarray, "n 3"], source: Float[np.ndarray, "n 3"]) -> float:
