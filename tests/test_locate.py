@@ -101,11 +101,12 @@ def test_heights_and_widths_are_those_that_were_built(spine):
         if level not in spine:
             continue
         vertebra = spine[level]
-        # the hollow of the end plate lowers the middle; the plane fits stop short of the rim
+        # the outermost columns of the waist stand inside the hollow of the end plate
         assert abs(vertebra.heights.anterior - dims.h_ant) < 1.8, level.name
         assert abs(vertebra.heights.posterior - dims.h_post) < 1.8, level.name
         assert abs(vertebra.heights.left - vertebra.heights.right) < 0.3, level.name
-        assert abs(vertebra.width_mm / ((dims.w_sup + dims.w_inf) / 2) - 1) < 0.12, level.name
+        # taken at the waist, which is up to 9 % narrower than the end plates
+        assert abs(vertebra.width_mm / ((dims.w_sup + dims.w_inf) / 2) - 1) < 0.13, level.name
 
 
 @pytest.mark.parametrize(("motion", "spacing_mm"), [("turned", 1.0), ("leaning", 0.8)])

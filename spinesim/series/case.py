@@ -21,7 +21,7 @@ from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.deformation import Deformation, build_deformation, carriages_of, warp_scan
 from spinesim.deform.warp import carry_rigidly
 from spinesim.errors import ConfigError, PathologyError
-from spinesim.pathology.proposal import Proposal, goals_of, propose, read_goals
+from spinesim.pathology.proposal import Goals, Proposal, goals_of, propose, read_goals
 
 TOLERANCE = 1.0
 """Distance between asked and measured, in the unit of the goal, that a written case may have."""
@@ -119,35 +119,57 @@ def simulate(
     spine = estimate_spine(scan.labels)
     before = measure_spine(spine)
     told("planning")
-    aim, proposal = _aim(scan, spine, pathology)
+    search, proposal = _rehearse(scan, spine, pathology)
+    best = None
     for correction in range(CORRECTIONS):
         if correction:
-            proposal = propose(pathology, spine, aim)
+            proposal = propose(pathology, spine, search.aim)
         case = _carry_out(scan, spine, before, pathology, proposal, output, seed, told)
-        miss = {name: asked - measured for name, (asked, measured, _) in case.goals.items()}
-        if max(map(abs, miss.values())) <= TOLERANCE / 2:
-            return case
-        aim = {name: aim[name] + miss[name] for name in aim}
-    return _judged(case)
+        if search.learn(read_goals(pathology, case.after_measures)):
+            best = case
+        if search.least <= TOLERANCE / 2:
+            break
+    return _judged(best or case)
 
 
-def _aim(scan: Scan, spine: Spine, pathology: BaseModel) -> tuple[dict[str, float], Proposal]:
+class Search:
+    """Where to aim so that what is measured is what was asked.
+
+    From the aim that came closest, by what it missed; after a step that came no closer, by half of the step.
+    ``aim`` is the next one to try, ``least`` the largest miss of the best one so far.
+    """
+
+    def __init__(self, asked: Goals, aim: Goals) -> None:
+        self.asked, self.aim = asked, aim
+        self.least = np.inf
+        self._best, self._miss, self._gain = aim, dict.fromkeys(asked, 0.0), 1.0
+
+    def learn(self, measured: Goals) -> bool:
+        """Take in what the aim gave, and choose the next; true where it came closer than all before."""
+        miss = {name: value - measured[name] for name, value in self.asked.items()}
+        closer = max(map(abs, miss.values())) < self.least
+        if closer:
+            self._best, self._miss, self._gain = self.aim, miss, 1.0
+            self.least = max(map(abs, miss.values()))
+        else:
+            self._gain /= 2
+        self.aim = {name: self._best[name] + self._gain * self._miss[name] for name in self.asked}
+        return closer
+
+
+def _rehearse(scan: Scan, spine: Spine, pathology: BaseModel) -> tuple[Search, Proposal]:
     """Correct the aim until labels that are carried rigidly (no flow yet) measure what was asked."""
     asked = goals_of(pathology)
-    aim = dict(asked)
-    best, least = (aim, propose(pathology, spine, aim)), np.inf
-    for round_ in range(CORRECTIONS):
-        proposal = propose(pathology, spine, aim) if round_ else best[1]
+    search = Search(asked, asked)
+    for _ in range(CORRECTIONS):
+        aim = search.aim
+        proposal = propose(pathology, spine, aim)
         carried = carry_rigidly(scan.labels, carriages_of(proposal.plan), scan.grid)
-        measured = read_goals(pathology, measure_spine(estimate_spine(carried)))
-        miss = {name: asked[name] - measured[name] for name in asked}
-        worst = max(map(abs, miss.values()))
-        if worst < least:
-            best, least = (aim, proposal), worst
-        if worst <= CLOSE:
+        if search.learn(read_goals(pathology, measure_spine(estimate_spine(carried)))):
+            best = aim, proposal
+        if search.least <= CLOSE:
             break
-        aim = {name: aim[name] + 0.8 * miss[name] for name in aim}
-    return best
+    return Search(asked, best[0]), best[1]
 
 
 def _carry_out(
