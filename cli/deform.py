@@ -41,6 +41,7 @@ from .options import labels_option, mapping_option, quiet_option, resample_optio
 @click.option("--spacing", type=float, nargs=3, help="Other voxels, mm along the file's own axes.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write [default: named after the request].")
 @click.option("--overwrite", is_flag=True, help="Replace a folder that an earlier case was written to.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, or a GPU through PyTorch: cuda, cuda:1.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the phantom's noise.")
 @scheme_option
 @mapping_option
@@ -55,7 +56,7 @@ def deform(ct: Path | None, labels: Path | None, extent: Any, spacing: Any, seed
     from spinesim.series.case import OutputGrid
     from spinesim.series.job import Job, run_job
 
-    reading = {key: options.pop(key) for key in ("scheme", "mapping", "resample_labels")}
+    reading = {key: options.pop(key) for key in ("scheme", "mapping", "resample_labels", "device")}
     quiet, out, overwrite = (options.pop(key) for key in ("quiet", "out", "overwrite"))
     scoliosis = Scoliosis(**options)
     target = out or Path(f"scoliosis_cobb-{scoliosis.cobb_deg:g}_apex-{scoliosis.apex.replace('/', '')}")

@@ -19,6 +19,7 @@ from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.field import Field
 from spinesim.deform.flow import FlowSettings, Held, follow_flow
 from spinesim.deform.regions import DistanceMap, level_map, measure_distances
+from spinesim.deform.torch_kernels import CPU
 from spinesim.deform.unfold import unfold
 from spinesim.deform.warp import Carriage, warp_image, warp_labels
 from spinesim.errors import PathologyError
@@ -54,6 +55,7 @@ class Deformation:
     settings: FlowSettings
     jacobian: tuple[float, float]
     mended_nodes: int
+    device: str
 
 
 def carriages_of(plan: Plan) -> dict[Level, Carriage]:
@@ -66,9 +68,14 @@ def carriages_of(plan: Plan) -> dict[Level, Carriage]:
 
 
 def build_deformation(
-    scan: Scan, spine: Spine, plan: Plan, output: Grid, told: Callable[[str], None] = lambda _: None
+    scan: Scan,
+    spine: Spine,
+    plan: Plan,
+    output: Grid,
+    told: Callable[[str], None] = lambda _: None,
+    device: str = CPU,
 ) -> Deformation:
-    """Find a field without folds for a plan.
+    """Find a field without folds for a plan; ``device`` is ``cpu`` or one of PyTorch's.
 
     Raises
     ------
@@ -80,10 +87,10 @@ def build_deformation(
     for settings in ATTEMPTS:
         told(f"flow: {settings.steps} steps, shell {settings.shell_mm:g} mm, field {settings.spacing_mm:g} mm")
         anchors = _anchors(levels, scan.grid, spine, plan, settings.shell_mm)
-        field, mended = unfold(follow_flow([*anchors, *still], output, settings))
+        field, mended = unfold(follow_flow([*anchors, *still], output, settings, device))
         low, high = field.jacobian_range()
         if low > 0:
-            return Deformation(plan, field, output, settings, (low, high), mended)
+            return Deformation(plan, field, output, settings, (low, high), mended, device)
     raise PathologyError(
         f"flow: expected a field without folds, got a smallest Jacobian of {low:.2f} in the most careful try; "
         "ask for a smaller deformity"
@@ -116,5 +123,5 @@ def warp_scan(scan: Scan, deformation: Deformation) -> tuple[Scan, Bool[np.ndarr
     labels = warp_labels(scan.labels, carriages_of(deformation.plan), deformation.field, deformation.output)
     if scan.image is None:
         return Scan(labels), np.zeros(deformation.output.shape, dtype=bool)
-    image, outside = warp_image(scan.image, deformation.field, deformation.output)
+    image, outside = warp_image(scan.image, deformation.field, deformation.output, deformation.device)
     return Scan(labels, image), outside

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from spinesim.anatomy.plan import Motion
 from spinesim.deform.field import Field, field_grid
 from spinesim.deform.kernels import carry_back
 from spinesim.deform.regions import DistanceMap
+from spinesim.deform.torch_kernels import CPU, TorchCarrier, open_device
 
 POINTS_AT_ONCE = 400_000
 """Points carried in one call: bounds the memory of the double-precision coordinates."""
@@ -44,7 +45,7 @@ Held = tuple[DistanceMap, Motion | None]
 """An anchor as the flow sees it: its distance map, and its motion, or None for one that holds still."""
 
 
-def follow_flow(anchors: Sequence[Held], output: Grid, settings: FlowSettings) -> Field:
+def follow_flow(anchors: Sequence[Held], output: Grid, settings: FlowSettings, device: str = CPU) -> Field:
     """Follow the flow back from every node of a field over an output grid.
 
     The velocity at a point is the mean of the anchors' own motions, weighted by ``1 / (d^2 + e^2)^p`` with
@@ -59,13 +60,16 @@ def follow_flow(anchors: Sequence[Held], output: Grid, settings: FlowSettings) -
         Grid that the field shall serve.
     settings : FlowSettings
         Steps, fall-off and spacing.
+    device : str
+        ``cpu`` for the compiled loops, else a device of PyTorch.
     """
     grid = field_grid(output, settings.spacing_mm)
-    flow = _Flow(_pack(anchors), _step_motions(anchors, settings.steps), settings.power)
+    flow = _Flow(_carrier(anchors, settings, device))
     coarse = field_grid(output, max(COARSE_MM, 2 * settings.spacing_mm))
     far, nearest = flow.carry(coarse, np.arange(coarse.size))
     far = far.reshape(*coarse.shape, 3)
-    near = ndimage.binary_dilation(nearest.reshape(coarse.shape) < NEAR_MM, structure=np.ones((3, 3, 3)))
+    # rounded: distances are multiples of the voxel size at many nodes, and no device shall decide them otherwise
+    near = ndimage.binary_dilation(np.round(nearest.reshape(coarse.shape), 3) < NEAR_MM, structure=np.ones((3, 3, 3)))
     displacement = _refine(far, coarse, grid)
     index = np.flatnonzero(_refine(near[..., None].astype(np.float32), coarse, grid, order=1)[..., 0] > 0.01)
     displacement.reshape(-1, 3)[index] = flow.carry(grid, index)[0]
@@ -85,11 +89,9 @@ def _refine(values: Float[np.ndarray, "i j k c"], coarse: Grid, fine: Grid, orde
 
 @dataclass(frozen=True, eq=False)
 class _Flow:
-    """Anchors and their steps, packed for the compiled loop."""
+    """The anchors of a flow and what carries points back along them: (points, nearest) are overwritten."""
 
-    maps: tuple[np.ndarray, ...]
-    motions: tuple[np.ndarray, ...]
-    power: float
+    carrier: Callable[[np.ndarray, np.ndarray], None]
 
     def carry(self, grid: Grid, index: np.ndarray) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, " n"]]:
         """Displacement of some nodes of a grid (flat indices), and the nearest that each came to an anchor (mm)."""
@@ -99,9 +101,17 @@ class _Flow:
             part = slice(start, start + POINTS_AT_ONCE)
             rest = grid.to_world(np.stack(np.unravel_index(index[part], grid.shape), axis=1).astype(float))
             points = rest.copy()
-            carry_back(points, nearest[part], *self.maps, *self.motions, self.power)
+            self.carrier(points, nearest[part])
             displacement[part] = points - rest
         return displacement, nearest
+
+
+def _carrier(anchors: Sequence[Held], settings: FlowSettings, device: str) -> Callable[[np.ndarray, np.ndarray], None]:
+    """What carries points back on a device."""
+    maps, motions = _pack(anchors), _step_motions(anchors, settings.steps)
+    if device == CPU:
+        return lambda points, nearest: carry_back(points, nearest, *maps, *motions, settings.power)
+    return TorchCarrier(maps, motions, settings.power, open_device(device))
 
 
 def _pack(anchors: Sequence[Held]) -> tuple[np.ndarray, ...]:

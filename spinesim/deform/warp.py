@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,13 +15,16 @@ from spinesim.anatomy.scan import LabelMap, Volume
 from spinesim.anatomy.silhouette import Box, bounding_boxes
 from spinesim.deform.field import Field
 from spinesim.deform.kernels import sample_linear, sample_nearest
+from spinesim.deform.torch_kernels import CPU, TorchImage, open_device
 
 SLAB_VOXELS = 4_000_000
 """Output voxels computed at once."""
 
 
-def warp_image(image: Volume, field: Field, output: Grid) -> tuple[Volume, Bool[np.ndarray, "i j k"]]:
-    """Look an image up through a field, linearly.
+def warp_image(
+    image: Volume, field: Field, output: Grid, device: str = CPU
+) -> tuple[Volume, Bool[np.ndarray, "i j k"]]:
+    """Look an image up through a field, linearly; ``device`` is ``cpu`` or one of PyTorch's.
 
     Returns
     -------
@@ -32,15 +35,23 @@ def warp_image(image: Volume, field: Field, output: Grid) -> tuple[Volume, Bool[
     """
     out = np.empty(output.shape, dtype=image.voxels.dtype, order="F")
     outside = np.empty(output.shape, dtype=bool, order="F")
-    scale, shift, world = field.lookup(output)
-    voxel = np.ascontiguousarray(image.grid.voxel_from_world[:3])
+    fill = _filler(image, field, output, device)
     planes = max(1, SLAB_VOXELS // max(1, output.size // output.shape[0]))
-    whole = bool(np.issubdtype(out.dtype, np.integer))
     for first in range(0, output.shape[0], planes):
         slab = slice(first, first + planes)
-        arguments = (field.displacement, scale, shift, world, voxel, first, image.air, whole)
-        sample_linear(image.voxels, *arguments, out[slab], outside[slab])
+        fill(first, out[slab], outside[slab])
     return Volume(out, output, image.slope, image.intercept, image.storage, image.source), outside
+
+
+def _filler(image: Volume, field: Field, output: Grid, device: str) -> Callable[[int, np.ndarray, np.ndarray], None]:
+    """What fills a slab of the output, given its first plane, its voxels, and the mask of those from outside."""
+    voxel = np.ascontiguousarray(image.grid.voxel_from_world[:3])
+    whole = bool(np.issubdtype(image.voxels.dtype, np.integer))
+    if device != CPU:
+        there = TorchImage(image.voxels, field.displacement, field.lookup(output), voxel, open_device(device))
+        return lambda first, out, outside: there.fill(first, image.air, out, outside, whole=whole)
+    through = (image.voxels, field.displacement, *field.lookup(output), voxel)
+    return lambda first, out, outside: sample_linear(*through, first, image.air, whole, out, outside)
 
 
 AGREEMENT_MM = 0.85

@@ -19,6 +19,7 @@ from spinesim.anatomy.scan import LabelMap, Scan, read_only
 from spinesim.anatomy.silhouette import Box, bounding_boxes
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.deformation import Deformation, build_deformation, carriages_of, warp_scan
+from spinesim.deform.torch_kernels import CPU
 from spinesim.deform.warp import carry_rigidly
 from spinesim.errors import ConfigError, PathologyError
 from spinesim.pathology.proposal import Goals, Proposal, goals_of, propose, read_goals
@@ -92,6 +93,7 @@ def simulate(
     *,
     output: OutputGrid = OutputGrid(),
     seed: int = 0,
+    device: str = CPU,
     told: Told = lambda _: None,
 ) -> Case:
     """Deform a scan so that the pathology's goals are measured on the resulting labels.
@@ -106,6 +108,8 @@ def simulate(
         Grid of the result; by default that of the scan.
     seed : int
         Kept in the record; nothing in a scoliosis is drawn by chance.
+    device : str
+        Where the flow is followed and the image is looked up: ``cpu``, or a device of PyTorch (``cuda``).
     told : callable
         Called with a few words as each stage begins.
 
@@ -113,6 +117,8 @@ def simulate(
     ------
     PathologyError
         When the labels or the spine do not allow it; the message names the nearest possible value.
+    ConfigError
+        When there is no such device.
     """
     told("locating the spine")
     check_order(scan.labels)
@@ -124,7 +130,7 @@ def simulate(
     for correction in range(CORRECTIONS):
         if correction:
             proposal = propose(pathology, spine, search.aim)
-        case = _carry_out(scan, spine, before, pathology, proposal, output, seed, told)
+        case = _carry_out(scan, spine, before, pathology, proposal, output, seed, device, told)
         if search.learn(read_goals(pathology, case.after_measures)):
             best = case
         if search.least <= TOLERANCE / 2:
@@ -180,11 +186,12 @@ def _carry_out(
     proposal: Proposal,
     output: OutputGrid,
     seed: int,
+    device: str,
     told: Told,
 ) -> Case:
     """Follow the flow for a proposal, warp the scan, and measure it."""
     grid = _output_grid(scan, proposal.plan, output)
-    deformation = build_deformation(scan, spine, proposal.plan, grid, told)
+    deformation = build_deformation(scan, spine, proposal.plan, grid, told, device)
     told("warping")
     after, outside = warp_scan(scan, deformation)
     told("measuring")

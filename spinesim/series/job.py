@@ -38,6 +38,7 @@ class Job:
     scheme: str = "auto"
     mapping: Path | Mapping[Any, Any] | None = None
     resample_labels: bool = False
+    device: str = "cpu"
 
 
 def run_job(job: Job, told: Told = lambda _: None) -> tuple[Case, dict[str, Path]]:
@@ -59,7 +60,7 @@ def run_job(job: Job, told: Told = lambda _: None) -> tuple[Case, dict[str, Path
         if path is not None
     }
     try:
-        case = simulate(scan, job.pathology, output=job.output, seed=job.seed, told=told)
+        case = simulate(scan, job.pathology, output=job.output, seed=job.seed, device=job.device, told=told)
     except PathologyError as error:
         raise PathologyError(f"{scan.labels.source}: {error}") from error
     told("writing")

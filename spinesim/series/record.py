@@ -58,6 +58,7 @@ class FlowReport(_Part):
     power: float
     node_spacing_mm: float
     mended_nodes: int
+    device: str = Field(description="cpu: compiled loops; else the device of PyTorch that followed the flow")
 
 
 class Run(_Part):

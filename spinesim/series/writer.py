@@ -240,6 +240,7 @@ def build_record(case: Case, names: dict[str, str], inputs: dict[str, InputFile]
             power=settings.power,
             node_spacing_mm=settings.spacing_mm,
             mended_nodes=case.deformation.mended_nodes,
+            device=case.deformation.device,
         ),
         vertebrae=_motions(case),
         labels_in=list(case.before.labels.present),
