@@ -1,0 +1,136 @@
+"""Probabilistic principal components of rows with holes, by expectation and maximisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from spinesim.errors import ConfigError
+
+ROUNDS, SETTLED = 500, 1e-7
+"""Most rounds, and the change of the mean log-likelihood per number at which they end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """A Gaussian whose covariance is a few directions and noise: ``modes @ modes.T + noise_var * I``.
+
+    Parameters
+    ----------
+    mean : (d,) array
+    modes : (d, q) array
+        Orthogonal columns, the widest first, each as long as its standard deviation (without the noise).
+    noise_var : float
+        Variance of what the modes do not tell, in each direction.
+    """
+
+    mean: Float[np.ndarray, " d"]
+    modes: Float[np.ndarray, "d q"]
+    noise_var: float
+
+    def covariance(self) -> Float[np.ndarray, "d d"]:
+        """The whole covariance."""
+        return self.modes @ self.modes.T + self.noise_var * np.eye(len(self.mean))
+
+    def explained(self) -> Float[np.ndarray, " q"]:
+        """Share of the whole variance that each mode tells."""
+        total = (self.modes**2).sum() + self.noise_var * len(self.mean)
+        return ((self.modes**2).sum(axis=0) + self.noise_var) / total
+
+    def transform(self, row: Float[np.ndarray, " d"]) -> Float[np.ndarray, " q"]:
+        """Expected mode weights (standard deviations) of a row; its NaNs are holes.
+
+        Tipping & Bishop 1999, J R Stat Soc B 61:611, eq. 6, restricted to what is seen.
+        """
+        seen = np.isfinite(row)
+        modes = self.modes[seen]
+        inner = modes.T @ modes + self.noise_var * np.eye(modes.shape[1])
+        return np.linalg.solve(inner, modes.T @ (row - self.mean)[seen])
+
+    def inverse(self, weights: Float[np.ndarray, " q"]) -> Float[np.ndarray, " d"]:
+        """The row of some mode weights."""
+        return self.mean + self.modes @ weights
+
+    def sample(self, count: int, *, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
+        """Draw rows, noise included."""
+        weights = rng.standard_normal((count, self.modes.shape[1]))
+        noise = rng.standard_normal((count, len(self.mean)))
+        return self.mean + weights @ self.modes.T + np.sqrt(self.noise_var) * noise
+
+    def log_likelihood(self, row: Float[np.ndarray, " d"]) -> float:
+        """Log density of what is seen of a row; its NaNs are holes."""
+        seen = np.isfinite(row)
+        modes, off = self.modes[seen], (row - self.mean)[seen]
+        covariance = modes @ modes.T + self.noise_var * np.eye(len(off))
+        root = np.linalg.cholesky(covariance)
+        scaled = np.linalg.solve(root, off)
+        return float(-0.5 * (scaled @ scaled + len(off) * np.log(2 * np.pi)) - np.log(np.diag(root)).sum())
+
+
+def fit_gaussian(rows: Float[np.ndarray, "n d"], modes: int) -> Gaussian:
+    """Fit mean, modes and noise to rows whose NaNs are holes (maximum likelihood).
+
+    Expectation and maximisation of probabilistic PCA, each column over the rows that show it (Tipping & Bishop 1999;
+    for holes Ilin & Raiko 2010, J Mach Learn Res 11:1957).
+
+    Raises
+    ------
+    ConfigError
+        When there are too few rows for the modes, or a column that fewer than two rows show.
+    """
+    seen = np.isfinite(rows)
+    if not 1 <= modes < min(len(rows), rows.shape[1]):
+        raise ConfigError(
+            f"modes: expected from 1 to {min(len(rows), rows.shape[1]) - 1} with {len(rows)} rows of "
+            f"{rows.shape[1]} numbers, got {modes}; give fewer, or more cases"
+        )
+    if (seen.sum(axis=0) < 2).any():
+        raise ConfigError("rows: expected every number in two rows or more, got one in fewer; leave its level out")
+    filled = np.where(seen, rows, 0.0)
+    gaussian, last = _start(filled, seen, modes), -np.inf
+    for _ in range(ROUNDS):
+        gaussian = _improved(gaussian, filled, seen)
+        now = float(np.mean([gaussian.log_likelihood(row) for row in np.where(seen, rows, np.nan)])) / rows.shape[1]
+        if now - last < SETTLED:
+            break
+        last = now
+    return _turned(gaussian)
+
+
+def _start(filled: Float[np.ndarray, "n d"], seen: np.ndarray, modes: int) -> Gaussian:
+    """Principal components of the rows with their holes at the mean."""
+    mean = filled.sum(axis=0) / seen.sum(axis=0)
+    centred = np.where(seen, filled - mean, 0.0)
+    _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
+    variances = sizes**2 / len(filled)
+    noise = max(float(variances[modes:].sum()) / (filled.shape[1] - modes), 1e-8 * float(variances[0]))
+    return Gaussian(mean, directions[:modes].T * np.sqrt(variances[:modes]), noise)
+
+
+def _improved(old: Gaussian, filled: Float[np.ndarray, "n d"], seen: np.ndarray) -> Gaussian:
+    """One round: expected weights of every row, then mean, modes and noise that fit them best."""
+    count, modes = len(filled), old.modes.shape[1]
+    weights, second = np.empty((count, modes + 1)), np.empty((count, modes + 1, modes + 1))
+    for n in range(count):
+        part = old.modes[seen[n]]
+        spread = np.linalg.inv(part.T @ part / old.noise_var + np.eye(modes))
+        expected = spread @ (part.T @ (filled[n] - old.mean)[seen[n]]) / old.noise_var
+        weights[n] = np.append(expected, 1.0)
+        second[n] = np.outer(weights[n], weights[n])
+        second[n, :modes, :modes] += spread
+    inner = np.einsum("nd,nij->dij", seen.astype(float), second)
+    outer = np.where(seen, filled, 0.0).T @ weights
+    solved = np.linalg.solve(inner, outer[..., None])[..., 0]
+    square = (np.where(seen, filled, 0.0) ** 2).sum() - (solved * outer).sum()
+    noise = max(float(square) / seen.sum(), 1e-12 * float((solved[:, :modes] ** 2).sum()))
+    return Gaussian(solved[:, modes], solved[:, :modes], noise)
+
+
+def _turned(gaussian: Gaussian) -> Gaussian:
+    """The same Gaussian with orthogonal modes, the widest first, the largest number of each positive."""
+    directions, sizes, _ = np.linalg.svd(gaussian.modes, full_matrices=False)
+    modes = directions * sizes
+    signs = np.sign(modes[np.abs(modes).argmax(axis=0), np.arange(modes.shape[1])])
+    return Gaussian(gaussian.mean, modes * signs, gaussian.noise_var)
