@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.linalg import subspace_angles
 from scipy.spatial.transform import Rotation
 from scipy.stats import multivariate_normal
@@ -20,6 +20,7 @@ from spinesim.shape.chain import Chain, measure_chain, pose_spine
 from spinesim.shape.conditioning import Hold, condition
 from spinesim.shape.constraints import Apex, AxialRotation, CoronalCobb, Kyphosis, Offset
 from spinesim.shape.latent import Gaussian, fit_gaussian
+from spinesim.shape.model_file import read_pose_model, write_pose_model
 from spinesim.shape.pose_model import MM_PER_RADIAN, PoseModel, fit_pose_model
 
 
@@ -195,3 +196,28 @@ def test_what_cannot_be_is_refused(model, spine, chains):
         Chain((Level.L1, Level.L2), 1.1 * np.eye(4)[None], np.eye(4))
     with pytest.raises(ConfigError, match="every number in two rows or more"):
         fit_gaussian(np.array([[1.0, np.nan], [2.0, 1.0], [0.5, np.nan]]), 1)
+
+
+def test_a_model_comes_back_from_its_file_and_a_damaged_one_is_refused(model, tmp_path):
+    write_pose_model(model, tmp_path / "a.npz")
+    back = read_pose_model(tmp_path / "a.npz")
+    assert (back.levels, back.cases, back.gaussian.noise_var) == (model.levels, model.cases, model.gaussian.noise_var)
+    assert_array_equal(back.mean, model.mean)
+    assert_array_equal(back.gaussian.modes, model.gaussian.modes)
+    write_pose_model(back, tmp_path / "b.npz")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+    with np.load(tmp_path / "a.npz") as file:
+        parts = dict(file)
+    for change, words in (
+        ({"mean": parts["mean"] + 1e-6}, "fails its checksum"),
+        ({"version": np.int64(2)}, "expected a pose model of version 1, got 2"),
+    ):
+        np.savez(tmp_path / "c.npz", **parts | change)
+        with pytest.raises(ConfigError, match=words):
+            read_pose_model(tmp_path / "c.npz")
+    (tmp_path / "c.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:900])
+    with pytest.raises(ConfigError, match="got something else"):
+        read_pose_model(tmp_path / "c.npz")
+    with pytest.raises(ConfigError, match="got no file"):
+        read_pose_model(tmp_path / "none.npz")

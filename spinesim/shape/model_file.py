@@ -1,0 +1,77 @@
+"""Pose models on disk: one npz file without pickles, with a version and a checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spinesim.anatomy.levels import Level
+from spinesim.anatomy.writing import replacing
+from spinesim.errors import ConfigError
+from spinesim.shape.latent import Gaussian
+from spinesim.shape.pose_model import PoseModel
+
+VERSION = 1
+"""Of the file's layout."""
+
+
+def write_pose_model(model: PoseModel, path: str | Path) -> None:
+    """Write a model; an existing file is replaced whole. The same model gives the same bytes.
+
+    Raises
+    ------
+    OutputError
+        When the file cannot be written there.
+    """
+    gaussian = model.gaussian
+    parts: dict[str, Any] = {
+        "version": np.int64(VERSION),
+        "levels": np.array([level.name for level in model.levels]),
+        "cases": np.int64(model.cases),
+        "mean": model.mean,
+        "row_mean": gaussian.mean,
+        "modes": gaussian.modes,
+        "noise_var": np.float64(gaussian.noise_var),
+    }
+    with replacing(Path(path)) as stream:
+        np.savez(stream, sha256=np.array(_checksum(parts)), **parts)
+
+
+def read_pose_model(path: str | Path) -> PoseModel:
+    """Read a model that :func:`write_pose_model` wrote.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such file, or it is no model, of another version, or damaged.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"{path}: expected a pose model, got no file; give the .npz that 'fit' wrote")
+    try:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            parts = {name: file[name] for name in file.files}
+        told = str(parts.pop("sha256"))
+        version = int(parts["version"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"{path}: expected a pose model (npz), got something else; fit it again") from error
+    if version != VERSION:
+        raise ConfigError(f"{path}: expected a pose model of version {VERSION}, got {version}; fit it again")
+    if told != _checksum(parts):
+        raise ConfigError(f"{path}: expected a whole pose model, got one that fails its checksum; fit it again")
+    levels = tuple(Level[str(name)] for name in parts["levels"])
+    gaussian = Gaussian(parts["row_mean"], parts["modes"], float(parts["noise_var"]))
+    return PoseModel(levels, parts["mean"], gaussian, int(parts["cases"]))
+
+
+def _checksum(parts: dict[str, Any]) -> str:
+    """SHA-256 of names, types, shapes and bytes of all parts."""
+    digest = hashlib.sha256()
+    for name in sorted(parts):
+        part = np.ascontiguousarray(parts[name])
+        digest.update(f"{name} {part.dtype.str} {part.shape}".encode())
+        digest.update(part.tobytes())
+    return digest.hexdigest()
