@@ -13,7 +13,7 @@ from spinesim.anatomy.measure import axial_rotation, measure_spine
 from spinesim.errors import PathologyError
 from spinesim.pathology.bend import Bend, bend_spine
 from spinesim.pathology.patterns import usual_extent
-from spinesim.pathology.proposal import propose, read_goals
+from spinesim.pathology.proposal import propose, read_goals, remarks_on
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,14 @@ def test_the_moved_spine_measures_what_was_asked_and_stands_in_balance(column, c
     assert abs(length(moved) / length(column) - 1) < 0.02
     assert np.allclose(moved[Level.S].centre, column[Level.S].centre, atol=1e-6)  # the sacrum holds still
     assert np.allclose(moved[Level.S].axes, column[Level.S].axes, atol=1e-6)
+
+
+def test_an_apex_that_came_out_elsewhere_is_told(column):
+    asked = spinesim.Scoliosis(cobb_deg=40, apex="T8")
+    measures = measure_spine(propose(asked, column, {"cobb_deg": 40.0}).moved)
+    assert remarks_on(asked, measures) == ()
+    (said,) = remarks_on(spinesim.Scoliosis(cobb_deg=40, apex="T11"), measures)
+    assert said.startswith("the apex is asked at T11 and measured at T8")
 
 
 def test_no_bend_moves_nothing(column):

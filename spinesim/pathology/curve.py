@@ -109,12 +109,17 @@ def sagittal_shape(spine: Spine, places: Float[np.ndarray, " n"]) -> CurveShape 
     return CurveShape(places, upper, (upper + lower) / 2, lower, 1.0, 0.0, 0.0)
 
 
+def curve_at(curves: tuple[Curve, ...], apex: tuple[Level, ...]) -> Curve | None:
+    """The largest curve that the apex lies in."""
+    return next((curve for curve in curves if all(curve.holds(level) for level in apex)), None)
+
+
 def signed_cobb(curves: tuple[Curve, ...], apex: tuple[Level, ...], side: Side) -> float:
     """Cobb angle of the largest curve at the apex: negative when it is convex to the other side, 0 without one."""
-    for curve in curves:
-        if all(curve.holds(level) for level in apex):
-            return curve.cobb if curve.side == side else -curve.cobb
-    return 0.0
+    curve = curve_at(curves, apex)
+    if curve is None:
+        return 0.0
+    return curve.cobb if curve.side == side else -curve.cobb
 
 
 def best_solution(task: CurveTask, cobb_deg: float) -> CurveSolution:

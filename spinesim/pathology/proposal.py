@@ -43,6 +43,12 @@ def read_goals(pathology: BaseModel, measures: Measures) -> Goals:
 
 
 @singledispatch
+def remarks_on(pathology: BaseModel, measures: Measures) -> tuple[str, ...]:
+    """Say what came out otherwise than asked and is no goal; nothing, for a pathology that registers nothing."""
+    return ()
+
+
+@singledispatch
 def propose(pathology: BaseModel, spine: Spine, aim: Goals) -> Proposal:
     """Plan a pathology for a spine so that the moved spine meets ``aim`` (what was asked, or that plus a correction).
 

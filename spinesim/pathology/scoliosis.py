@@ -19,6 +19,7 @@ from spinesim.pathology.curve import (
     CurveSolution,
     CurveTask,
     best_solution,
+    curve_at,
     measure_places,
     nearest_deg,
     sagittal_shape,
@@ -26,7 +27,7 @@ from spinesim.pathology.curve import (
 )
 from spinesim.pathology.patterns import usual_extent
 from spinesim.pathology.profile import CurveShape, smooth_trend
-from spinesim.pathology.proposal import Goals, Proposal, goals_of, propose, read_goals
+from spinesim.pathology.proposal import Goals, Proposal, goals_of, propose, read_goals, remarks_on
 
 ROTATION_PER_COBB = {"cervical": 0.28, "thoracic": 0.28, "lumbar": 0.17}
 """Apical rotation per degree of Cobb, lying: thoracic 16/57, lumbar 6/35 (Brink 2017, n = 62, supine MRI)."""
@@ -121,6 +122,21 @@ def _(scoliosis: Scoliosis, measures: Measures) -> Goals:
     return {"cobb_deg": float(np.rad2deg(signed_cobb(measures.curves, scoliosis.apex_levels, scoliosis.side)))}
 
 
+@remarks_on.register
+def _(scoliosis: Scoliosis, measures: Measures) -> tuple[str, ...]:
+    curve = curve_at(measures.curves, scoliosis.apex_levels)
+    if curve is None:
+        return ()
+    whole = list(measures.rotation)
+    asked = np.mean([whole.index(level) for level in scoliosis.apex_levels])
+    if abs(curve.apex_position - asked) <= APEX_TOLERANCE:
+        return ()
+    return (
+        f"the apex is asked at {scoliosis.apex} and measured at {curve.apex_name}: "
+        "what this spine's discs can give, or its own shape, moves it",
+    )
+
+
 @propose.register
 def _(scoliosis: Scoliosis, spine: Spine, aim: Goals) -> Proposal:
     task = _lay_out(scoliosis, spine)
@@ -131,8 +147,8 @@ def _(scoliosis: Scoliosis, spine: Spine, aim: Goals) -> Proposal:
             f"scoliosis of {scoliosis.cobb_deg:g} degrees at {scoliosis.apex}: expected that {solution.broken}; "
             f"the nearest possible value on this spine is {nearest:.0f} degrees"
         )
-    warnings = [*map(str, solution.breaches), *_apex_warning(task, solution)]
-    return Proposal(plan_bend(spine, solution.bend), solution.bent.moved, _details(task, solution), tuple(warnings))
+    warnings = tuple(map(str, solution.breaches))
+    return Proposal(plan_bend(spine, solution.bend), solution.bent.moved, _details(task, solution), warnings)
 
 
 def _lay_out(scoliosis: Scoliosis, spine: Spine) -> CurveTask:
@@ -230,15 +246,6 @@ def _ends(scoliosis: Scoliosis, spine: Spine) -> tuple[int, int]:
             )
         upper, lower = (levels.index(level), lower) if which == "upper" else (upper, levels.index(level))
     return upper, lower
-
-
-def _apex_warning(task: CurveTask, solution: CurveSolution) -> list[str]:
-    """Say so where the apex found is not the one that was asked."""
-    if abs(solution.apex_rank - task.apex_rank) <= APEX_TOLERANCE:
-        return []
-    found = task.spine.whole[round(solution.apex_rank)].level.name
-    asked = "/".join(level.name for level in task.apex)
-    return [f"the apex is asked at {asked} and comes out nearest to {found}: this spine's own shape moves it"]
 
 
 def _details(task: CurveTask, solution: CurveSolution) -> dict[str, Any]:

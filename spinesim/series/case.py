@@ -22,7 +22,7 @@ from spinesim.deform.deformation import Deformation, build_deformation, carriage
 from spinesim.deform.torch_kernels import CPU
 from spinesim.deform.warp import carry_rigidly
 from spinesim.errors import ConfigError, PathologyError
-from spinesim.pathology.proposal import Goals, Proposal, goals_of, propose, read_goals
+from spinesim.pathology.proposal import Goals, Proposal, goals_of, propose, read_goals, remarks_on
 
 TOLERANCE = 1.0
 """Distance between asked and measured, in the unit of the goal, that a written case may have."""
@@ -197,7 +197,12 @@ def _carry_out(
     told("measuring")
     after_spine = estimate_spine(after.labels)
     lost = sorted(set(scan.labels.present) - set(after.labels.present))
-    warnings = [*proposal.warnings, *(f"label {number} left the field of view" for number in lost)]
+    after_measures = measure_spine(after_spine)
+    warnings = [
+        *proposal.warnings,
+        *remarks_on(pathology, after_measures),
+        *(f"label {number} left the field of view" for number in lost),
+    ]
     return Case(
         pathology,
         seed,
@@ -206,7 +211,7 @@ def _carry_out(
         before,
         after,
         after_spine,
-        measure_spine(after_spine),
+        after_measures,
         read_only(outside),
         proposal,
         deformation,
