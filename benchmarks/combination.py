@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from spinesim.anatomy.grid import apply_affine
@@ -15,7 +14,7 @@ from spinesim.anatomy.levels import Level, parse_level
 from spinesim.anatomy.scan import LabelMap, Scan
 from spinesim.deform.deformation import carriages_of
 from spinesim.deform.field import determinants
-from spinesim.deform.warp import count_pieces
+from spinesim.deform.solids import count_pieces
 from spinesim.errors import SpinesimError
 from spinesim.pathology.scoliosis import Scoliosis
 from spinesim.series.case import Case, bone_fidelity, simulate
@@ -163,8 +162,7 @@ def _labels(before: LabelMap, after: LabelMap) -> Row:
 
 def _in_one_piece(labels: LabelMap) -> set[int]:
     """Numbers whose voxels hang together by faces."""
-    boxes = ndimage.find_objects(labels.voxels)
-    return {n for n in labels.present if count_pieces(labels.voxels[boxes[n - 1]] == n)[0] == 1}
+    return {n for n, box in labels.boxes.items() if count_pieces(labels.voxels[box] == n)[0] == 1}
 
 
 def _apex(case: Case) -> Row:

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Bool
 from scipy import ndimage
 
+from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.levels import RARE, Level, levels_between
 from spinesim.anatomy.scan import LabelMap
-from spinesim.anatomy.silhouette import Box, bounding_boxes
 from spinesim.anatomy.vertebra import Spine, Vector
 from spinesim.errors import LabelError
 
@@ -144,8 +144,7 @@ def _without_stumps(bones: dict[Level, _Bone]) -> dict[Level, _Bone]:
 
 def _find_bones(labels: LabelMap) -> dict[Level, _Bone]:
     """Look at each level of a label map, from the head down."""
-    boxes = bounding_boxes(labels.voxels)
-    return {level: _bone(labels, number, boxes[number]) for level, number in labels.numbers.items()}
+    return {level: _bone(labels, number, labels.boxes[number]) for level, number in labels.numbers.items()}
 
 
 def _bone(labels: LabelMap, number: int, box: Box) -> _Bone:

@@ -10,7 +10,8 @@ from spinesim.anatomy.body import Body, Frame, measure_body, measure_sacrum
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import LabelMap
-from spinesim.anatomy.silhouette import Silhouette, bounding_boxes, cut_out
+from spinesim.anatomy.silhouette import Silhouette, cut_out
+from spinesim.anatomy.threads import map_threads
 from spinesim.anatomy.vertebra import EndPlate, Spine, Vector, Vertebra, square_axes, unit
 from spinesim.errors import LabelError
 
@@ -49,9 +50,9 @@ def estimate_spine(labels: LabelMap) -> Spine:
     """
     silhouettes = cut_out_levels(labels)
     poses = _rough_poses(silhouettes)
-    bodies = {
-        level: measure_body(bone, poses[level]) for level, bone in silhouettes.items() if Level.C3 <= level < Level.S
-    }
+    with_body = [level for level in silhouettes if Level.C3 <= level < Level.S]
+    measures = map_threads(lambda level: measure_body(silhouettes[level], poses[level]), with_body)
+    bodies = dict(zip(with_body, measures, strict=True))
     shorn = _shorn_levels(silhouettes) | _faced_levels(silhouettes, bodies)
     measured = {
         level: _vertebra(level, body)
@@ -88,10 +89,9 @@ def _sacrum(bone: Silhouette, measured: dict[Level, Vertebra]) -> Vertebra | Non
 
 def cut_out_levels(labels: LabelMap) -> dict[Level, Silhouette]:
     """Cut every level out of a label map, from the head down."""
-    boxes = bounding_boxes(labels.voxels)
-    return {
-        level: cut_out(labels.voxels, number, boxes[number], labels.grid) for level, number in labels.numbers.items()
-    }
+    numbers = labels.numbers
+    cut = map_threads(lambda n: cut_out(labels.voxels, n, labels.boxes[n], labels.grid), numbers.values())
+    return dict(zip(numbers, cut, strict=True))
 
 
 def _rough_poses(silhouettes: dict[Level, Silhouette]) -> dict[Level, Frame]:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from spinesim.anatomy.boxes import Box, bounding_boxes
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.errors import GeometryError, LabelError
@@ -94,10 +95,14 @@ class LabelMap:
         object.__setattr__(self, "levels", MappingProxyType(dict(self.levels)))
 
     @cached_property
+    def boxes(self) -> Mapping[int, Box]:
+        """The bounding box of each number that has at least one voxel, in rising order, without 0."""
+        return MappingProxyType(bounding_boxes(self.voxels))
+
+    @property
     def present(self) -> tuple[int, ...]:
         """The numbers that have at least one voxel, in rising order, without 0."""
-        counts = np.bincount(self.voxels.reshape(-1, order="A"))
-        return tuple(int(n) for n in np.flatnonzero(counts) if n)
+        return tuple(self.boxes)
 
     @cached_property
     def numbers(self) -> Mapping[Level, int]:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
+from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.grid import Grid
 
 SMOOTHING_MM = 1.2
@@ -55,22 +56,10 @@ class Silhouette:
         return self.grid.to_world(np.argwhere(depth > 0.75 * depth.max()) * step.astype(float)).mean(axis=0)
 
 
-Box = tuple[slice, slice, slice]
-"""First voxel and the one after the last, along each axis."""
-
-
-def bounding_boxes(voxels: np.ndarray) -> dict[int, Box]:
-    """Find the bounding box of every number but 0 in a label map (scanned in the order in which it lies in memory)."""
-    turned = voxels.flags.f_contiguous
-    boxes = ndimage.find_objects(voxels.T if turned else voxels)
-    return {number: box[::-1] if turned else box for number, box in enumerate(boxes, start=1) if box is not None}
-
-
 def cut_out(voxels: np.ndarray, number: int, box: Box, grid: Grid) -> Silhouette:
     """Cut one label number out of a label map, with a margin, and smooth it.
 
-    ``box`` is the number's bounding box (``bounding_boxes``). Beyond the edge of
-    the volume the bone is taken to go on as it was at the edge.
+    ``box`` is the number's bounding box. Beyond the edge of the volume the bone is taken to go on as it was there.
     """
     margin = np.ceil(MARGIN_MM / grid.spacing_mm).astype(int)
     start = np.array([side.start for side in box]) - margin

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +13,13 @@ from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.plan import Part, Plan
 from spinesim.anatomy.scan import Scan
-from spinesim.anatomy.silhouette import bounding_boxes
 from spinesim.anatomy.surroundings import find_surroundings
+from spinesim.anatomy.threads import map_threads
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.field import Field
 from spinesim.deform.flow import FlowSettings, Held, follow_flow
-from spinesim.deform.regions import DistanceMap, level_map, measure_distances
+from spinesim.deform.regions import DistanceMap, measure_distances
+from spinesim.deform.solids import Solid
 from spinesim.deform.torch_kernels import CPU
 from spinesim.deform.unfold import unfold
 from spinesim.deform.warp import Carriage, warp_image, warp_labels
@@ -83,10 +84,9 @@ def build_deformation(
         When every way to follow the flow folds somewhere.
     """
     still = _still(scan)
-    levels = level_map(scan.labels)
     for settings in ATTEMPTS:
         told(f"flow: {settings.steps} steps, shell {settings.shell_mm:g} mm, field {settings.spacing_mm:g} mm")
-        anchors = _anchors(levels, scan.grid, spine, plan, settings.shell_mm)
+        anchors = _anchors(scan, spine, plan, settings.shell_mm)
         field, mended = unfold(follow_flow([*anchors, *still], output, settings, device))
         low, high = field.jacobian_range()
         if low > 0:
@@ -97,12 +97,10 @@ def build_deformation(
     )
 
 
-def _anchors(levels: np.ndarray, grid: Grid, spine: Spine, plan: Plan, shell_mm: float) -> list[Held]:
-    boxes = bounding_boxes(levels)
-    return [
-        (measure_distances(levels, grid, boxes[a.level], spine[a.level], a.part, shell_mm), a.motion)
-        for a in plan.anchors
-    ]
+def _anchors(scan: Scan, spine: Spine, plan: Plan, shell_mm: float) -> list[Held]:
+    """What moves: each anchor's distance map and motion."""
+    maps = map_threads(lambda a: measure_distances(scan.labels, spine[a.level], a.part, shell_mm), plan.anchors)
+    return [(distance, anchor.motion) for distance, anchor in zip(maps, plan.anchors, strict=True)]
 
 
 def _still(scan: Scan) -> list[Held]:
@@ -110,17 +108,20 @@ def _still(scan: Scan) -> list[Held]:
     if scan.image is None:
         return []
     around = find_surroundings(scan.image)
-    held: list[Held] = []
-    for mask, softness in ((around.table, TABLE_SOFTNESS_MM), (around.outside, OUTLINE_SOFTNESS_MM)):
-        if mask.any():
-            distance = ndimage.distance_transform_edt(~mask, sampling=around.grid.spacing_mm).astype(np.float32)
-            held.append((DistanceMap(distance, around.grid, softness), None))
-    return held
+    masks = ((around.table, TABLE_SOFTNESS_MM), (around.outside, OUTLINE_SOFTNESS_MM))
+
+    def hold(mask: np.ndarray, softness_mm: float) -> Held:
+        distance = ndimage.distance_transform_edt(~mask, sampling=around.grid.spacing_mm).astype(np.float32)
+        return DistanceMap(distance, around.grid, softness_mm), None
+
+    return map_threads(lambda pair: hold(*pair), [(mask, softness) for mask, softness in masks if mask.any()])
 
 
-def warp_scan(scan: Scan, deformation: Deformation) -> tuple[Scan, Bool[np.ndarray, "i j k"]]:
+def warp_scan(
+    scan: Scan, solids: Mapping[int, Solid], deformation: Deformation
+) -> tuple[Scan, Bool[np.ndarray, "i j k"]]:
     """Warp image and labels; the mask tells the voxels that came from outside the image."""
-    labels = warp_labels(scan.labels, carriages_of(deformation.plan), deformation.field, deformation.output)
+    labels = warp_labels(scan.labels, solids, carriages_of(deformation.plan), deformation.field, deformation.output)
     if scan.image is None:
         return Scan(labels), np.zeros(deformation.output.shape, dtype=bool)
     image, outside = warp_image(scan.image, deformation.field, deformation.output, deformation.device)

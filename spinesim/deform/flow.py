@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -12,7 +13,7 @@ from scipy import ndimage
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.plan import Motion
 from spinesim.deform.field import Field, field_grid
-from spinesim.deform.kernels import carry_back
+from spinesim.deform.kernels import blend_nodes, carry_back
 from spinesim.deform.regions import DistanceMap
 from spinesim.deform.torch_kernels import CPU, TorchCarrier, open_device
 
@@ -25,6 +26,9 @@ COARSE_MM = 6.0
 
 NEAR_MM = 18.0
 """Nodes that come nearer than this to an anchor are followed themselves."""
+
+SPLINE_MARGIN = 12
+"""Nodes by which a grid is carried on before a spline is laid through it, so that its edge does not matter."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +80,32 @@ def follow_flow(anchors: Sequence[Held], output: Grid, settings: FlowSettings, d
     return Field(displacement, grid)
 
 
-def _refine(values: Float[np.ndarray, "i j k c"], coarse: Grid, fine: Grid, order: int = 3) -> np.ndarray:
+def _refine(
+    values: Float[np.ndarray, "i j k c"], coarse: Grid, fine: Grid, order: Literal[1, 3] = 3
+) -> Float[np.ndarray, "a b d c"]:
     """Carry numbers from the nodes of a coarse grid to those of a finer one with the same axes (spline of an order)."""
-    nodes = coarse.voxel_from_world @ fine.world_from_voxel
+    margin = [(SPLINE_MARGIN, SPLINE_MARGIN)] * 3
+    padded = np.pad(values.astype(float), [*margin, (0, 0)], mode="edge")
+    for axis in range(3) if order > 1 else ():
+        padded = ndimage.spline_filter1d(padded, order, axis, mode="nearest")
+    fine_to_coarse = coarse.voxel_from_world @ fine.world_from_voxel
+    taps = []
+    for axis in range(3):
+        places = fine_to_coarse[axis, axis] * np.arange(fine.shape[axis]) + fine_to_coarse[axis, 3] + SPLINE_MARGIN
+        taps += _spline_taps(places, order)
     out = np.empty((*fine.shape, values.shape[-1]), dtype=np.float32)
-    for part in range(values.shape[-1]):
-        ndimage.affine_transform(
-            values[..., part], np.diag(nodes)[:3], nodes[:3, 3], fine.shape, out[..., part], order, mode="nearest"
-        )
+    blend_nodes(padded, *taps, out)
     return out
+
+
+def _spline_taps(places: Float[np.ndarray, " n"], order: Literal[1, 3]) -> tuple[np.ndarray, Float[np.ndarray, "n t"]]:
+    """First coefficient of a spline that counts at each place, and the shares of it and of those that follow."""
+    first = np.floor(places).astype(np.int64)
+    t = places - first
+    if order == 1:
+        return first, np.column_stack([1 - t, t])
+    cubic = [(1 - t) ** 3, 4 - 6 * t**2 + 3 * t**3, 1 + 3 * t + 3 * t**2 - 3 * t**3, t**3]
+    return first - 1, np.column_stack(cubic) / 6
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,26 +9,53 @@ SOFT_MM = 10.0
 """Anchors softer than this make no fine detail: coming near them does not count as coming near an anchor."""
 
 
+LANES = 16
+"""Points that are carried side by side: loops over so many are what the compiler turns into vector instructions."""
+
+
 @njit(inline="always")
-def _trilinear(flat, offset, shape, x, y, z):
+def _trilinear(flat, offset, row, plane, last, x, y, z):
     """Value of one distance map at voxel coordinates inside it."""
-    i, j, k = min(int(x), shape[0] - 2), min(int(y), shape[1] - 2), min(int(z), shape[2] - 2)
+    i, j, k = min(int(x), last[0]), min(int(y), last[1]), min(int(z), last[2])
     u, v, w = np.float32(x - i), np.float32(y - j), np.float32(z - k)
-    row, plane = shape[2], shape[1] * shape[2]
-    base = offset + i * plane + j * row + k
-    a = flat[base] + w * (flat[base + 1] - flat[base])
-    b = flat[base + row] + w * (flat[base + row + 1] - flat[base + row])
+    base = np.uintp(offset + i * plane + j * row + k)
+    row, plane, one = np.uintp(row), np.uintp(plane), np.uintp(1)
+    a = flat[base] + w * (flat[base + one] - flat[base])
+    b = flat[base + row] + w * (flat[base + row + one] - flat[base + row])
     base += plane
-    c = flat[base] + w * (flat[base + 1] - flat[base])
-    d = flat[base + row] + w * (flat[base + row + 1] - flat[base + row])
+    c = flat[base] + w * (flat[base + one] - flat[base])
+    d = flat[base + row] + w * (flat[base + row + one] - flat[base + row])
     a += v * (b - a)
     c += v * (d - c)
     return a + u * (c - a)
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@njit(inline="always")
+def _measure_distances(flat, offset, shape, spacing, m, points, place, distance):
+    """Distance of each lane's point to one anchor; ``place`` is overwritten with its voxels in the anchor's map."""
+    last = shape[0] - 2, shape[1] - 2, shape[2] - 2
+    row, plane = shape[2], shape[1] * shape[2]
+    for n in range(LANES):
+        x = m[0, 0] * points[0, n] + m[0, 1] * points[1, n] + m[0, 2] * points[2, n] + m[0, 3]
+        y = m[1, 0] * points[0, n] + m[1, 1] * points[1, n] + m[1, 2] * points[2, n] + m[1, 3]
+        z = m[2, 0] * points[0, n] + m[2, 1] * points[1, n] + m[2, 2] * points[2, n] + m[2, 3]
+        place[0, n] = min(max(x, 0.0), shape[0] - 1.0)
+        place[1, n] = min(max(y, 0.0), shape[1] - 1.0)
+        place[2, n] = min(max(z, 0.0), shape[2] - 1.0)
+        ox = (x - place[0, n]) * spacing[0]
+        oy = (y - place[1, n]) * spacing[1]
+        oz = (z - place[2, n]) * spacing[2]
+        distance[n] = np.sqrt(ox * ox + oy * oy + oz * oz)
+    for n in range(LANES):
+        distance[n] += _trilinear(flat, offset, row, plane, last, place[0, n], place[1, n], place[2, n])
+
+
+@njit(parallel=True, cache=True)
 def carry_back(points, nearest, flat, offsets, shapes, spacings, softness, rest_from_now, step_back, power):
     """Carry points from t = 1 to t = 0, in place.
+
+    Compiled without fast-math, which lets the compiler choose the order of sums: then a kernel just compiled and the
+    same one loaded from the cache give numbers that differ in their last bits.
 
     Parameters
     ----------
@@ -43,43 +70,67 @@ def carry_back(points, nearest, flat, offsets, shapes, spacings, softness, rest_
     step_back : (steps, anchors, 3, 4) float64
         The anchor's own motion over one step back, less the identity.
     power : float
-        Weights fall as ``1 / (d^2 + epsilon^2)^power``.
+        Weights fall as ``1 / (d^2 + epsilon^2)^power``, where the power is 2 or 1.5.
     """
     steps, anchors = rest_from_now.shape[0], rest_from_now.shape[1]
     square = power == 2.0
-    for n in prange(points.shape[0]):
-        px, py, pz = points[n, 0], points[n, 1], points[n, 2]
-        least = 1e9
+    for block in prange((points.shape[0] + LANES - 1) // LANES):
+        lanes, place = np.empty((3, LANES)), np.empty((3, LANES))
+        moved, total = np.empty((3, LANES)), np.empty(LANES)
+        distance, least = np.empty(LANES), np.full(LANES, 1e9)
+        for n in range(LANES):
+            for axis in range(3):
+                lanes[axis, n] = points[min(block * LANES + n, points.shape[0] - 1), axis]
         for step in range(steps):
-            total, mx, my, mz = 0.0, 0.0, 0.0, 0.0
+            total[:] = 0.0
+            moved[:] = 0.0
             for a in range(anchors):
-                m = rest_from_now[step, a]
-                x = m[0, 0] * px + m[0, 1] * py + m[0, 2] * pz + m[0, 3]
-                y = m[1, 0] * px + m[1, 1] * py + m[1, 2] * pz + m[1, 3]
-                z = m[2, 0] * px + m[2, 1] * py + m[2, 2] * pz + m[2, 3]
-                cx = min(max(x, 0.0), shapes[a, 0] - 1.0)
-                cy = min(max(y, 0.0), shapes[a, 1] - 1.0)
-                cz = min(max(z, 0.0), shapes[a, 2] - 1.0)
-                distance = _trilinear(flat, offsets[a], shapes[a], cx, cy, cz)
-                if cx != x or cy != y or cz != z:
-                    ox = (x - cx) * spacings[a, 0]
-                    oy = (y - cy) * spacings[a, 1]
-                    oz = (z - cz) * spacings[a, 2]
-                    distance += np.sqrt(ox * ox + oy * oy + oz * oz)
+                m, b = rest_from_now[step, a], step_back[step, a]
+                _measure_distances(flat, offsets[a], shapes[a], spacings[a], m, lanes, place, distance)
+                for n in range(LANES):
+                    q = distance[n] * distance[n] + softness[a] * softness[a]
+                    weight = 1.0 / (q * q) if square else 1.0 / (q * np.sqrt(q))
+                    x, y, z = lanes[0, n], lanes[1, n], lanes[2, n]
+                    total[n] += weight
+                    moved[0, n] += weight * (b[0, 0] * x + b[0, 1] * y + b[0, 2] * z + b[0, 3])
+                    moved[1, n] += weight * (b[1, 0] * x + b[1, 1] * y + b[1, 2] * z + b[1, 3])
+                    moved[2, n] += weight * (b[2, 0] * x + b[2, 1] * y + b[2, 2] * z + b[2, 3])
                 if softness[a] < SOFT_MM:
-                    least = min(least, distance)
-                q = distance * distance + softness[a] * softness[a]
-                weight = 1.0 / (q * q) if square else q ** (-power)
-                total += weight
-                b = step_back[step, a]
-                mx += weight * (b[0, 0] * px + b[0, 1] * py + b[0, 2] * pz + b[0, 3])
-                my += weight * (b[1, 0] * px + b[1, 1] * py + b[1, 2] * pz + b[1, 3])
-                mz += weight * (b[2, 0] * px + b[2, 1] * py + b[2, 2] * pz + b[2, 3])
-            px += mx / total
-            py += my / total
-            pz += mz / total
-        points[n, 0], points[n, 1], points[n, 2] = px, py, pz
-        nearest[n] = least
+                    for n in range(LANES):
+                        least[n] = min(least[n], distance[n])
+            for n in range(LANES):
+                for axis in range(3):
+                    lanes[axis, n] += moved[axis, n] / total[n]
+        for n in range(min(LANES, points.shape[0] - block * LANES)):
+            for axis in range(3):
+                points[block * LANES + n, axis] = lanes[axis, n]
+            nearest[block * LANES + n] = least[n]
+
+
+@njit(parallel=True, cache=True)
+def blend_nodes(values, first_i, shares_i, first_j, shares_j, first_k, shares_k, out):
+    """Refine a grid by a spline that is a product of one along each axis.
+
+    ``first_*`` holds the first coefficient along an axis that counts for each node of ``out``, ``shares_*`` how much of
+    it and of those that follow. ``values`` and ``out`` have one channel or more on their last axis.
+    """
+    channels = values.shape[3]
+    for k in prange(out.shape[2]):
+        row = np.empty((values.shape[0], channels))
+        for j in range(out.shape[1]):
+            row[:] = 0.0
+            for b in range(shares_j.shape[1]):
+                for c in range(shares_k.shape[1]):
+                    share = shares_j[j, b] * shares_k[k, c]
+                    for a in range(values.shape[0]):
+                        for channel in range(channels):
+                            row[a, channel] += share * values[a, first_j[j] + b, first_k[k] + c, channel]
+            for i in range(out.shape[0]):
+                for channel in range(channels):
+                    total = 0.0
+                    for a in range(shares_i.shape[1]):
+                        total += shares_i[i, a] * row[first_i[i] + a, channel]
+                    out[i, j, k, channel] = total
 
 
 @njit(inline="always")
@@ -128,46 +179,60 @@ def cell_determinants(displacement, voxel_from_step, low, high):
 
 
 @njit(inline="always")
-def _source(displacement, scale, shift, world, i, j, k, out):
-    """World point that an output voxel comes from (trilinear in the field, whose axes run along the output's)."""
-    x = i * scale[0] + shift[0]
+def _between_rows(displacement, scale, shift, j, k, row):
+    """Displacement along one line of nodes (axis 0) at the place of output row ``j, k``: ``row`` is overwritten."""
     y = j * scale[1] + shift[1]
     z = k * scale[2] + shift[2]
-    a, b, c = int(x), int(y), int(z)
-    u, v, w = x - a, y - b, z - c
-    for axis in range(3):
-        near = (displacement[a, b, c, axis] * (1 - w) + displacement[a, b, c + 1, axis] * w) * (1 - v) + (
-            displacement[a, b + 1, c, axis] * (1 - w) + displacement[a, b + 1, c + 1, axis] * w
-        ) * v
-        far = (displacement[a + 1, b, c, axis] * (1 - w) + displacement[a + 1, b, c + 1, axis] * w) * (1 - v) + (
-            displacement[a + 1, b + 1, c, axis] * (1 - w) + displacement[a + 1, b + 1, c + 1, axis] * w
-        ) * v
-        out[axis] = (
-            near * (1 - u) + far * u + world[axis, 0] * i + world[axis, 1] * j + world[axis, 2] * k + world[axis, 3]
-        )
+    b, c = int(y), int(z)
+    v, w = y - b, z - c
+    for a in range(row.shape[0]):
+        for axis in range(3):
+            row[a, axis] = (displacement[a, b, c, axis] * (1 - w) + displacement[a, b, c + 1, axis] * w) * (1 - v) + (
+                displacement[a, b + 1, c, axis] * (1 - w) + displacement[a, b + 1, c + 1, axis] * w
+            ) * v
+
+
+@njit(inline="always")
+def _source_on_row(row, scale, shift, world, i, j, k, axis):
+    """One world coordinate of the point that output voxel ``i, j, k`` comes from; ``row`` is ``_between_rows``."""
+    x = i * scale[0] + shift[0]
+    a = int(x)
+    u = x - a
+    return (
+        row[a, axis] * (1 - u)
+        + row[a + 1, axis] * u
+        + world[axis, 0] * i
+        + world[axis, 1] * j
+        + world[axis, 2] * k
+        + world[axis, 3]
+    )
 
 
 @njit(parallel=True, cache=True)
-def sample_linear(image, displacement, scale, shift, world, voxel, first, fill, whole, out, outside):
-    """Fill a slab of the output: trilinear look-up of the image through the field.
+def sample_linear(image, displacement, scale, shift, world, voxel, fill, whole, out, outside):
+    """Fill the output: trilinear look-up of the image through the field.
 
-    ``first`` is the output index of the slab's first plane (axis 0), ``voxel`` the source's voxel_from_world, ``whole``
-    whether numbers are rounded. ``outside`` is set where the source point lies beyond the outermost voxels' edges.
+    ``voxel`` is the source's voxel_from_world, ``whole`` tells whether numbers are rounded. ``outside`` is set where
+    the source point lies beyond the outermost voxels' edges. The innermost loop runs along axis 0, along which files
+    lie in memory.
     """
     ni, nj, nk = image.shape
-    for row in prange(out.shape[0]):
-        point = np.empty(3)
+    for k in prange(out.shape[2]):
+        row = np.empty((displacement.shape[0], 3))
         for j in range(out.shape[1]):
-            for k in range(out.shape[2]):
-                _source(displacement, scale, shift, world, row + first, j, k, point)
-                x = voxel[0, 0] * point[0] + voxel[0, 1] * point[1] + voxel[0, 2] * point[2] + voxel[0, 3]
-                y = voxel[1, 0] * point[0] + voxel[1, 1] * point[1] + voxel[1, 2] * point[2] + voxel[1, 3]
-                z = voxel[2, 0] * point[0] + voxel[2, 1] * point[1] + voxel[2, 2] * point[2] + voxel[2, 3]
+            _between_rows(displacement, scale, shift, j, k, row)
+            for i in range(out.shape[0]):
+                px = _source_on_row(row, scale, shift, world, i, j, k, 0)
+                py = _source_on_row(row, scale, shift, world, i, j, k, 1)
+                pz = _source_on_row(row, scale, shift, world, i, j, k, 2)
+                x = voxel[0, 0] * px + voxel[0, 1] * py + voxel[0, 2] * pz + voxel[0, 3]
+                y = voxel[1, 0] * px + voxel[1, 1] * py + voxel[1, 2] * pz + voxel[1, 3]
+                z = voxel[2, 0] * px + voxel[2, 1] * py + voxel[2, 2] * pz + voxel[2, 3]
                 if x < -0.5 or y < -0.5 or z < -0.5 or x > ni - 0.5 or y > nj - 0.5 or z > nk - 0.5:
-                    outside[row, j, k] = True
-                    out[row, j, k] = fill
+                    outside[i, j, k] = True
+                    out[i, j, k] = fill
                     continue
-                outside[row, j, k] = False
+                outside[i, j, k] = False
                 x, y, z = min(max(x, 0.0), ni - 1.0), min(max(y, 0.0), nj - 1.0), min(max(z, 0.0), nk - 1.0)
                 a, b, c = int(x), int(y), int(z)
                 d, e, f = min(a + 1, ni - 1), min(b + 1, nj - 1), min(c + 1, nk - 1)
@@ -179,39 +244,88 @@ def sample_linear(image, displacement, scale, shift, world, voxel, first, fill, 
                     image[d, e, c] * (1 - w) + image[d, e, f] * w
                 ) * v
                 value = near * (1 - u) + far * u
-                out[row, j, k] = np.floor(value + 0.5) if whole else value
+                out[i, j, k] = np.floor(value + 0.5) if whole else value
 
 
 @njit(parallel=True, cache=True)
-def sample_nearest(labels, displacement, scale, shift, world, voxel, out):
-    """Look a label map up through the field by nearest neighbour; 0 beyond its edges."""
+def sample_nearest(labels, kept, displacement, scale, shift, world, voxel, out):
+    """Look a label map up through the field by nearest neighbour; 0 beyond its edges.
+
+    ``kept`` tells for each number whether it is looked up; the others count as 0.
+    """
     ni, nj, nk = labels.shape
-    for i in prange(out.shape[0]):
-        point = np.empty(3)
+    for k in prange(out.shape[2]):
+        row = np.empty((displacement.shape[0], 3))
         for j in range(out.shape[1]):
-            for k in range(out.shape[2]):
-                _source(displacement, scale, shift, world, i, j, k, point)
-                x = int(
-                    np.floor(
-                        voxel[0, 0] * point[0] + voxel[0, 1] * point[1] + voxel[0, 2] * point[2] + voxel[0, 3] + 0.5
-                    )
-                )
-                y = int(
-                    np.floor(
-                        voxel[1, 0] * point[0] + voxel[1, 1] * point[1] + voxel[1, 2] * point[2] + voxel[1, 3] + 0.5
-                    )
-                )
-                z = int(
-                    np.floor(
-                        voxel[2, 0] * point[0] + voxel[2, 1] * point[1] + voxel[2, 2] * point[2] + voxel[2, 3] + 0.5
-                    )
-                )
+            _between_rows(displacement, scale, shift, j, k, row)
+            for i in range(out.shape[0]):
+                px = _source_on_row(row, scale, shift, world, i, j, k, 0)
+                py = _source_on_row(row, scale, shift, world, i, j, k, 1)
+                pz = _source_on_row(row, scale, shift, world, i, j, k, 2)
+                x = int(np.floor(voxel[0, 0] * px + voxel[0, 1] * py + voxel[0, 2] * pz + voxel[0, 3] + 0.5))
+                y = int(np.floor(voxel[1, 0] * px + voxel[1, 1] * py + voxel[1, 2] * pz + voxel[1, 3] + 0.5))
+                z = int(np.floor(voxel[2, 0] * px + voxel[2, 1] * py + voxel[2, 2] * pz + voxel[2, 3] + 0.5))
                 inside = 0 <= x < ni and 0 <= y < nj and 0 <= z < nk
-                out[i, j, k] = labels[x, y, z] if inside else 0
+                out[i, j, k] = labels[x, y, z] if inside and kept[labels[x, y, z]] else 0
 
 
 @njit(parallel=True, cache=True)
 def trace_sources(points, displacement, scale, shift, world, out):
     """World points that output voxels (rows of indices) come from."""
     for n in prange(points.shape[0]):
-        _source(displacement, scale, shift, world, points[n, 0], points[n, 1], points[n, 2], out[n])
+        i, j, k = points[n, 0], points[n, 1], points[n, 2]
+        x, y, z = i * scale[0] + shift[0], j * scale[1] + shift[1], k * scale[2] + shift[2]
+        a, b, c = int(x), int(y), int(z)
+        u, v, w = x - a, y - b, z - c
+        for axis in range(3):
+            near = (displacement[a, b, c, axis] * (1 - w) + displacement[a, b, c + 1, axis] * w) * (1 - v) + (
+                displacement[a, b + 1, c, axis] * (1 - w) + displacement[a, b + 1, c + 1, axis] * w
+            ) * v
+            far = (displacement[a + 1, b, c, axis] * (1 - w) + displacement[a + 1, b, c + 1, axis] * w) * (1 - v) + (
+                displacement[a + 1, b + 1, c, axis] * (1 - w) + displacement[a + 1, b + 1, c + 1, axis] * w
+            ) * v
+            out[n, axis] = (
+                near * (1 - u) + far * u + world[axis, 0] * i + world[axis, 1] * j + world[axis, 2] * k + world[axis, 3]
+            )
+
+
+@njit(parallel=True, cache=True)
+def carry_depth(depth, rest_from_output, first, beyond, out):
+    """Depth below a rigid bone's surface, over a block of output voxels (trilinear).
+
+    Parameters
+    ----------
+    depth : (i, j, k) float32
+        The bone at rest (mm, positive inside), on its own block of voxels.
+    rest_from_output : (3, 4) float64
+        Output voxels to voxels of that block.
+    first : (3,) int64
+        First output voxel of the block that is filled.
+    beyond : float
+        Depth outside the bone's block.
+    out : (a, b, c) float32
+        Overwritten.
+    """
+    ni, nj, nk = depth.shape
+    m = rest_from_output
+    for row in prange(out.shape[0]):
+        i = row + first[0]
+        for column in range(out.shape[1]):
+            j = column + first[1]
+            for plane in range(out.shape[2]):
+                k = plane + first[2]
+                x = m[0, 0] * i + m[0, 1] * j + m[0, 2] * k + m[0, 3]
+                y = m[1, 0] * i + m[1, 1] * j + m[1, 2] * k + m[1, 3]
+                z = m[2, 0] * i + m[2, 1] * j + m[2, 2] * k + m[2, 3]
+                if x < 0 or y < 0 or z < 0 or x > ni - 1 or y > nj - 1 or z > nk - 1:
+                    out[row, column, plane] = beyond
+                    continue
+                a, b, c = min(int(x), ni - 2), min(int(y), nj - 2), min(int(z), nk - 2)
+                u, v, w = x - a, y - b, z - c
+                near = (depth[a, b, c] * (1 - w) + depth[a, b, c + 1] * w) * (1 - v) + (
+                    depth[a, b + 1, c] * (1 - w) + depth[a, b + 1, c + 1] * w
+                ) * v
+                far = (depth[a + 1, b, c] * (1 - w) + depth[a + 1, b, c + 1] * w) * (1 - v) + (
+                    depth[a + 1, b + 1, c] * (1 - w) + depth[a + 1, b + 1, c + 1] * w
+                ) * v
+                out[row, column, plane] = near * (1 - u) + far * u

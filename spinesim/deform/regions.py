@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
+from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.plan import Part
 from spinesim.anatomy.scan import LabelMap
@@ -35,36 +36,23 @@ class DistanceMap:
     softness_mm: float = 0.3
 
 
-def level_map(labels: LabelMap) -> np.ndarray:
-    """Rewrite a label map with the ranks of levels (``Level`` values) and 0 for everything else."""
-    table = np.zeros(int(labels.voxels.max()) + 1, dtype=np.uint8)
-    for level, number in labels.numbers.items():
-        table[number] = level
-    return table[labels.voxels]
-
-
-def measure_distances(
-    levels: np.ndarray, grid: Grid, box: tuple[slice, slice, slice], vertebra: Vertebra, part: Part, shell_mm: float
-) -> DistanceMap:
+def measure_distances(labels: LabelMap, vertebra: Vertebra, part: Part, shell_mm: float) -> DistanceMap:
     """Measure the distance to a part of a bone.
 
     Parameters
     ----------
-    levels : (i, j, k) array
-        Ranks of levels, 0 elsewhere (``level_map``).
-    grid : Grid
-        Where these voxels lie.
-    box : (3,) tuple of slice
-        The bone's bounding box.
+    labels : LabelMap
+        The bone and its neighbours.
     vertebra, part
         The bone, and the part of it that is meant.
     shell_mm : float
         The bone gives up what lies nearer than this to another bone, so that touching bones leave the flow some room.
     """
-    level = vertebra.level
-    start, stop, factor = _block_frame(box, grid)
-    padded = _cut(levels, start, stop)
-    own, others = _blocks(padded == level, factor), _blocks((padded > 0) & (padded != level), factor)
+    grid, number = labels.grid, labels.numbers[vertebra.level]
+    start, stop, factor = _block_frame(labels.boxes[number], grid)
+    padded = _cut(labels.voxels, start, stop)
+    bones = np.isin(np.arange(max(labels.present) + 1), list(labels.numbers.values()))
+    own, others = _blocks(padded == number, factor), _blocks(bones[padded] & (padded != number), factor)
     coarse = _coarse_grid(grid, start, own.shape, factor)
     own &= _belongs(part, vertebra, coarse, own.shape)
     if others.any() and shell_mm > 0:
@@ -75,7 +63,7 @@ def measure_distances(
     return DistanceMap(np.maximum(distance, 0).astype(np.float32), coarse)
 
 
-def _block_frame(box: tuple[slice, ...], grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _block_frame(box: Box, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """First voxel, voxel after the last, and block size of a box with margin, in whole blocks."""
     factor = np.maximum(1, np.floor(BLOCK_MM / grid.spacing_mm + 1e-6)).astype(int)
     margin = np.ceil(MARGIN_MM / grid.spacing_mm).astype(int)

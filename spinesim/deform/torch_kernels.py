@@ -14,6 +14,9 @@ from jaxtyping import Bool, Float
 from spinesim.deform.kernels import SOFT_MM
 from spinesim.errors import ConfigError
 
+SLAB_VOXELS = 4_000_000
+"""Output voxels computed at once: their coordinates take 32 bytes each several times over."""
+
 CPU = "cpu"
 """The device of the compiled loops: none of PyTorch's."""
 
@@ -101,7 +104,9 @@ class TorchImage:
         self,
         image: np.ndarray,
         displacement: Float[np.ndarray, "i j k 3"],
-        lookup: tuple[np.ndarray, np.ndarray, np.ndarray],
+        scale: Float[np.ndarray, " 3"],
+        shift: Float[np.ndarray, " 3"],
+        world: Float[np.ndarray, "3 4"],
         voxel: Float[np.ndarray, "3 4"],
         device: Any,
     ):
@@ -110,11 +115,20 @@ class TorchImage:
         self._device = device
         self._image = torch.tensor(image if image.dtype != np.uint16 else image.astype(np.int32), device=device)
         self._displacement = torch.tensor(displacement, device=device)
-        self._scale, self._shift, self._world = (torch.tensor(part, device=device) for part in lookup)
+        self._scale, self._shift, self._world = (torch.tensor(part, device=device) for part in (scale, shift, world))
         self._voxel = torch.tensor(voxel, device=device)
 
-    def fill(self, first: int, air: float, out: np.ndarray, outside: Bool[np.ndarray, "i j k"], *, whole: bool) -> None:
-        """Fill a slab of the output that begins with plane ``first`` of axis 0."""
+    def fill(self, air: float, out: np.ndarray, outside: Bool[np.ndarray, "i j k"], *, whole: bool) -> None:
+        """Fill the output and the mask of what came from outside the image, slab by slab along axis 0."""
+        planes = max(1, SLAB_VOXELS // (out.shape[1] * out.shape[2]))
+        for first in range(0, len(out), planes):
+            part = slice(first, first + planes)
+            self._fill(first, air, out[part], outside[part], whole=whole)
+
+    def _fill(
+        self, first: int, air: float, out: np.ndarray, outside: Bool[np.ndarray, "i j k"], *, whole: bool
+    ) -> None:
+        """Fill the slab that begins with plane ``first``."""
         import torch
 
         sides = [torch.arange(n, device=self._device, dtype=torch.float64) for n in out.shape]

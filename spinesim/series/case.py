@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,9 +16,9 @@ from spinesim.anatomy.locate import estimate_spine
 from spinesim.anatomy.measure import Measures, measure_spine
 from spinesim.anatomy.plan import Plan
 from spinesim.anatomy.scan import LabelMap, Scan, read_only
-from spinesim.anatomy.silhouette import Box, bounding_boxes
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.deformation import Deformation, build_deformation, carriages_of, warp_scan
+from spinesim.deform.solids import Solid, build_solids
 from spinesim.deform.torch_kernels import CPU
 from spinesim.deform.warp import carry_rigidly
 from spinesim.errors import ConfigError, PathologyError
@@ -123,14 +123,14 @@ def simulate(
     told("locating the spine")
     check_order(scan.labels)
     spine = estimate_spine(scan.labels)
-    before = measure_spine(spine)
+    start = _Start(scan, build_solids(scan.labels), spine, measure_spine(spine))
     told("planning")
-    search, proposal = _rehearse(scan, spine, pathology)
+    search, proposal = _rehearse(start, pathology)
     best = None
     for correction in range(CORRECTIONS):
         if correction:
             proposal = propose(pathology, spine, search.aim)
-        case = _carry_out(scan, spine, before, pathology, proposal, output, seed, device, told)
+        case = _carry_out(start, pathology, proposal, output, seed, device, told)
         if search.learn(read_goals(pathology, case.after_measures)):
             best = case
         if search.least <= TOLERANCE / 2:
@@ -163,14 +163,24 @@ class Search:
         return closer
 
 
-def _rehearse(scan: Scan, spine: Spine, pathology: BaseModel) -> tuple[Search, Proposal]:
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """A scan and what is found in it once, however often the aim is corrected."""
+
+    scan: Scan
+    solids: Mapping[int, Solid]
+    spine: Spine
+    measures: Measures
+
+
+def _rehearse(start: _Start, pathology: BaseModel) -> tuple[Search, Proposal]:
     """Correct the aim until labels that are carried rigidly (no flow yet) measure what was asked."""
     asked = goals_of(pathology)
     search = Search(asked, asked)
     for _ in range(CORRECTIONS):
         aim = search.aim
-        proposal = propose(pathology, spine, aim)
-        carried = carry_rigidly(scan.labels, carriages_of(proposal.plan), scan.grid)
+        proposal = propose(pathology, start.spine, aim)
+        carried = carry_rigidly(start.scan.labels, start.solids, carriages_of(proposal.plan), start.scan.grid)
         if search.learn(read_goals(pathology, measure_spine(estimate_spine(carried)))):
             best = aim, proposal
         if search.least <= CLOSE:
@@ -179,9 +189,7 @@ def _rehearse(scan: Scan, spine: Spine, pathology: BaseModel) -> tuple[Search, P
 
 
 def _carry_out(
-    scan: Scan,
-    spine: Spine,
-    before: Measures,
+    start: _Start,
     pathology: BaseModel,
     proposal: Proposal,
     output: OutputGrid,
@@ -190,10 +198,11 @@ def _carry_out(
     told: Told,
 ) -> Case:
     """Follow the flow for a proposal, warp the scan, and measure it."""
+    scan = start.scan
     grid = _output_grid(scan, proposal.plan, output)
-    deformation = build_deformation(scan, spine, proposal.plan, grid, told, device)
+    deformation = build_deformation(scan, start.spine, proposal.plan, grid, told, device)
     told("warping")
-    after, outside = warp_scan(scan, deformation)
+    after, outside = warp_scan(scan, start.solids, deformation)
     told("measuring")
     after_spine = estimate_spine(after.labels)
     lost = sorted(set(scan.labels.present) - set(after.labels.present))
@@ -207,15 +216,15 @@ def _carry_out(
         pathology,
         seed,
         scan,
-        spine,
-        before,
+        start.spine,
+        start.measures,
         after,
         after_spine,
         after_measures,
         read_only(outside),
         proposal,
         deformation,
-        findings(scan.labels, spine),
+        findings(scan.labels, start.spine),
         tuple(warnings),
     )
 
@@ -249,9 +258,8 @@ def _output_grid(scan: Scan, plan: Plan, output: OutputGrid) -> Grid:
     if output.extent == "same":
         return grid
     low, high = np.zeros(3), np.array(grid.shape, dtype=float) - 1
-    boxes = bounding_boxes(scan.labels.voxels)
     for level, carriage in carriages_of(plan).items():
-        box = boxes[scan.labels.numbers[level]]
+        box = scan.labels.boxes[scan.labels.numbers[level]]
         bone = scan.grid.cropped(tuple(side.start for side in box), tuple(side.stop for side in box))
         reached = grid.to_voxel(apply_affine(carriage.motion, bone.corners()))
         low, high = np.minimum(low, reached.min(axis=0) - 2), np.maximum(high, reached.max(axis=0) + 2)
@@ -280,19 +288,19 @@ def bone_fidelity(case: Case) -> dict[str, tuple[float, float]]:
     """
     found = {}
     voxel_in, voxel_out = case.before.grid.voxel_volume_mm3, case.after.grid.voxel_volume_mm3
-    boxes_before, boxes_after = (bounding_boxes(scan.labels.voxels) for scan in (case.before, case.after))
     for level, number in case.after.labels.numbers.items():
-        voxels = _voxels(case.after.labels, number, boxes_after[number])
+        voxels = _voxels(case.after.labels, number)
         if len(voxels) >= 50:
             target = case.after.grid.to_world(voxels.astype(float))
             rms = _rms_from_rigid(target, case.deformation.field.sources(case.after.grid, voxels))
-            before = len(_voxels(case.before.labels, number, boxes_before[number])) * voxel_in
+            before = len(_voxels(case.before.labels, number)) * voxel_in
             found[level.name] = (rms, float(len(voxels) * voxel_out / before))
     return found
 
 
-def _voxels(labels: LabelMap, number: int, box: Box) -> np.ndarray:
-    """Indices (rows) of the voxels of one number, looked for in its box."""
+def _voxels(labels: LabelMap, number: int) -> np.ndarray:
+    """Indices (rows) of the voxels of one number."""
+    box = labels.boxes[number]
     return np.argwhere(labels.voxels[box] == number) + [side.start for side in box]
 
 

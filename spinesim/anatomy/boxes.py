@@ -1,0 +1,16 @@
+"""Where each number of a label map lies: its bounding box."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+Box = tuple[slice, slice, slice]
+"""First voxel and the one after the last, along each axis."""
+
+
+def bounding_boxes(voxels: np.ndarray) -> dict[int, Box]:
+    """Find the bounding box of every number but 0 in a label map (scanned in the order in which it lies in memory)."""
+    turned = voxels.flags.f_contiguous
+    boxes = ndimage.find_objects(voxels.T if turned else voxels)
+    return {number: box[::-1] if turned else box for number, box in enumerate(boxes, start=1) if box is not None}

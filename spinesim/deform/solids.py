@@ -1,0 +1,86 @@
+"""The bones of a label map as solids that can be carried anywhere, their surface between voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+from spinesim.anatomy.boxes import Box
+from spinesim.anatomy.grid import Grid
+from spinesim.anatomy.scan import LabelMap
+from spinesim.anatomy.threads import map_threads
+from spinesim.deform.kernels import carry_depth
+
+BEYOND_MM = -10.0
+"""Depth that counts outside a bone's block."""
+
+
+@dataclass(frozen=True, eq=False)
+class Solid:
+    """A bone as a signed distance (mm, positive inside) on its own block of voxels.
+
+    ``pieces`` counts those that hang together by faces, and by faces, edges or corners; ``cut`` tells a bone that
+    reaches the edge of the volume.
+    """
+
+    depth: Float[np.ndarray, "i j k"]
+    grid: Grid
+    pieces: tuple[int, int]
+    volume_mm3: float
+    cut: bool
+
+    def at(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
+        """Depth at world points."""
+        voxels = self.grid.to_voxel(points).T
+        return ndimage.map_coordinates(self.depth, voxels, order=1, mode="constant", cval=BEYOND_MM, prefilter=False)
+
+    def carried(self, motion: Float[np.ndarray, "4 4"], output: Grid, box: Box) -> Float[np.ndarray, "a b c"]:
+        """Depth at the voxels of a box of an output grid when the bone moves rigidly (``new_from_old``)."""
+        out = np.empty([side.stop - side.start for side in box], dtype=np.float32)
+        rest_from_output = self.grid.voxel_from_world @ np.linalg.inv(motion) @ output.world_from_voxel
+        first = np.array([side.start for side in box])
+        carry_depth(self.depth, np.ascontiguousarray(rest_from_output[:3]), first, BEYOND_MM, out)
+        return out
+
+    def level_of_equal_volume(self, depth: np.ndarray, output: Grid) -> float:
+        """Depth at which to cut a bone's surface so that it keeps its volume: interpolation rounds thin parts off.
+
+        Never farther from 0 than a quarter voxel; 0 for a bone that lies partly beyond the edge.
+        """
+        wanted = round(self.volume_mm3 / output.voxel_volume_mm3)
+        if self.cut or wanted >= depth.size:
+            return 0.0
+        level = float(np.partition(depth, depth.size - wanted - 1, axis=None)[depth.size - wanted - 1])
+        slack = 0.25 * float(self.grid.spacing_mm.min())
+        return float(np.clip(level, -slack, slack))
+
+
+def build_solids(labels: LabelMap) -> Mapping[int, Solid]:
+    """Make every bone of a label map a solid, by its number."""
+    numbers = list(labels.numbers.values())
+    return dict(zip(numbers, map_threads(lambda number: _solid(labels, number), numbers), strict=True))
+
+
+def _solid(labels: LabelMap, number: int) -> Solid:
+    """Cut a bone out and measure the depth of its voxels; its surface lies half-way between voxels."""
+    box = labels.boxes[number]
+    start = np.array([side.start for side in box]) - 2
+    stop = np.array([side.stop for side in box]) + 2
+    mask = np.pad(labels.voxels[box] == number, 2)
+    spacing = labels.grid.spacing_mm
+    inside = ndimage.distance_transform_edt(mask, sampling=spacing)
+    outside = ndimage.distance_transform_edt(~mask, sampling=spacing)
+    half = spacing.min() / 2
+    depth = np.where(mask, inside - half, half - outside).astype(np.float32, order="C")
+    cut = any(side.start == 0 or side.stop == n for side, n in zip(box, labels.grid.shape, strict=True))
+    volume = float(np.count_nonzero(mask)) * labels.grid.voxel_volume_mm3
+    return Solid(depth, labels.grid.cropped(tuple(start), tuple(stop)), count_pieces(mask), volume, cut)
+
+
+def count_pieces(mask: Bool[np.ndarray, "i j k"]) -> tuple[int, int]:
+    """Number of pieces of a mask that hang together by faces, and by faces, edges or corners."""
+    return ndimage.label(mask)[1], ndimage.label(mask, structure=np.ones((3, 3, 3)))[1]
