@@ -89,7 +89,7 @@ def _refine(
     for axis in range(3) if order > 1 else ():
         padded = ndimage.spline_filter1d(padded, order, axis, mode="nearest")
     fine_to_coarse = coarse.voxel_from_world @ fine.world_from_voxel
-    taps = []
+    taps: list[np.ndarray] = []
     for axis in range(3):
         places = fine_to_coarse[axis, axis] * np.arange(fine.shape[axis]) + fine_to_coarse[axis, 3] + SPLINE_MARGIN
         taps += _spline_taps(places, order)
