@@ -42,6 +42,9 @@ from .options import labels_option, mapping_option, quiet_option, resample_optio
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write [default: named after the request].")
 @click.option("--overwrite", is_flag=True, help="Replace a folder that an earlier case was written to.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, or a GPU through PyTorch: cuda, cuda:1.")
+@click.option(
+    "--compress/--no-compress", default=True, show_default=True, help="Write .nii.gz, or plain .nii, which is faster."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the phantom's noise.")
 @scheme_option
 @mapping_option
@@ -57,10 +60,11 @@ def deform(ct: Path | None, labels: Path | None, extent: Any, spacing: Any, seed
     from spinesim.series.job import Job, run_job
 
     reading = {key: options.pop(key) for key in ("scheme", "mapping", "resample_labels", "device")}
-    quiet, out, overwrite = (options.pop(key) for key in ("quiet", "out", "overwrite"))
+    quiet, out = (options.pop(key) for key in ("quiet", "out"))
+    writing = {key: options.pop(key) for key in ("overwrite", "compress")}
     scoliosis = Scoliosis(**options)
     target = out or Path(f"scoliosis_cobb-{scoliosis.cobb_deg:g}_apex-{scoliosis.apex.replace('/', '')}")
-    job = Job(ct, labels, scoliosis, target, OutputGrid(extent, spacing or None), seed, overwrite, **reading)
+    job = Job(ct, labels, scoliosis, target, OutputGrid(extent, spacing or None), seed, **writing, **reading)
     with _progress(quiet) as told:
         case, files = run_job(job, told)
     if not quiet:

@@ -36,8 +36,8 @@ def small_files(small_phantom, tmp_path_factory):
     folder = tmp_path_factory.mktemp("small")
     scan = turned(small_phantom)
     ct, labels = folder / "sub-small_ct.nii.gz", folder / "sub-small_seg-vert_msk.nii.gz"
-    write_volume(scan.image, ct, level=1)
-    write_labels(scan.labels, labels, level=1)
+    write_volume(scan.image, ct)
+    write_labels(scan.labels, labels)
     return ct, labels
 
 

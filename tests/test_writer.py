@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import shutil
@@ -248,6 +249,20 @@ def test_labels_alone_are_written_without_a_ct(small_case, tmp_path):
     written = write_case(bare, tmp_path / "deep" / "out")
     assert {path.name for path in (tmp_path / "deep" / "out").iterdir()} == {path.name for path in written.values()}
     assert written.keys() == file_names("sub-small", with_image=True).keys() - {"ct", "unknown"}
+
+
+@pytest.mark.usefixtures("quick_picture")
+def test_without_compression_the_same_numbers_lie_unpacked(small_case, small_written, older):
+    written = write_case(small_case, older, overwrite=True, compress=False)
+    assert {path.name for path in older.iterdir()} == {path.name for path in written.values()}
+    assert all(written[key].name.endswith(".nii") for key in ("ct", "labels", "unknown"))
+    for key in ("ct", "labels", "unknown"):
+        assert gzip.decompress(small_written[key].read_bytes()) == written[key].read_bytes(), key
+    field, grid = read_field(written["field"])
+    assert_array_equal(field, small_case.deformation.field.displacement)
+    assert grid.matches(small_case.deformation.field.grid)
+    again = write_case(small_case, older, overwrite=True)
+    assert contents(older).keys() == {path.name for path in again.values()}
 
 
 @pytest.mark.usefixtures("quick_picture")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from io import BufferedIOBase
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+from isal import igzip
 from jaxtyping import Bool, Float
 
 from spinesim.anatomy.grid import Grid
@@ -32,10 +32,13 @@ REMEDY = {
     errno.EISDIR: "choose a name that is no folder",
 }
 
+PACKING_LEVEL = 2
+"""Level of ISA-L, 0 to 3: it packs a CT five times faster than zlib's level 3 and nearly as small."""
+
 LPS_SIGNS = np.array([-1, -1, 1], dtype="<f4")
 
 
-def write_volume(volume: Volume, path: str | Path, *, level: int = 3) -> None:
+def write_volume(volume: Volume, path: str | Path) -> None:
     """Write a CT as NIfTI: stored numbers untouched, with slope, intercept, codes, units and type of its source.
 
     Parameters
@@ -44,8 +47,6 @@ def write_volume(volume: Volume, path: str | Path, *, level: int = 3) -> None:
         What to write; its ``storage`` says how.
     path : str or Path
         ``.nii.gz`` or ``.nii``. An existing file is replaced whole.
-    level : int
-        gzip level, 0 to 9.
 
     Raises
     ------
@@ -53,24 +54,26 @@ def write_volume(volume: Volume, path: str | Path, *, level: int = 3) -> None:
         When the file cannot be written there, or the numbers do not fit the type of the storage.
     """
     header = encode_header(volume.grid, volume.storage, volume.slope, volume.intercept)
-    _write_nifti(header, volume.voxels, volume.storage.dtype, Path(path), level)
+    _write_nifti(header, volume.voxels, volume.storage.dtype, Path(path))
 
 
-def write_labels(labels: LabelMap, path: str | Path, *, level: int = 3) -> None:
+def write_labels(labels: LabelMap, path: str | Path) -> None:
     """Write a label map as NIfTI in its own numbers and the type of its source; otherwise as :func:`write_volume`."""
-    _write_nifti(encode_header(labels.grid, labels.storage), labels.voxels, labels.storage.dtype, Path(path), level)
+    _write_nifti(encode_header(labels.grid, labels.storage), labels.voxels, labels.storage.dtype, Path(path))
 
 
-def write_mask(mask: Bool[np.ndarray, "i j k"], grid: Grid, path: str | Path, *, level: int = 3) -> None:
+def write_mask(mask: Bool[np.ndarray, "i j k"], grid: Grid, path: str | Path) -> None:
     """Write a mask as NIfTI of type uint8, 0 and 1; otherwise as :func:`write_volume`."""
     if mask.shape != grid.shape:
         raise OutputError(
             f"{path}: expected a mask of shape {grid.shape}, got {mask.shape}; make it on the grid of the scan"
         )
-    _write_nifti(encode_header(grid, Storage("uint8")), mask, "uint8", Path(path), level)
+    _write_nifti(encode_header(grid, Storage("uint8")), mask, "uint8", Path(path))
 
 
-def write_field(displacement_mm: Float[np.ndarray, "i j k 3"], grid: Grid, path: str | Path, *, level: int = 3) -> None:
+def write_field(
+    displacement_mm: Float[np.ndarray, "i j k 3"], grid: Grid, path: str | Path, *, compress: bool = True
+) -> None:
     """Write a pull-back displacement as an ITK displacement field (NRRD, LPS), for SimpleITK and transformix.
 
     Parameters
@@ -81,8 +84,8 @@ def write_field(displacement_mm: Float[np.ndarray, "i j k 3"], grid: Grid, path:
         The output grid on which it is sampled.
     path : str or Path
         ``.nrrd``.
-    level : int
-        gzip level, 0 to 9.
+    compress : bool
+        Whether the numbers are packed.
 
     Raises
     ------
@@ -98,8 +101,8 @@ def write_field(displacement_mm: Float[np.ndarray, "i j k 3"], grid: Grid, path:
             "sample it on the output grid"
         )
     with replacing(path) as raw:
-        raw.write(_nrrd_header(grid))
-        with _packed(raw, level) as stream:
+        raw.write(_nrrd_header(grid, "gzip" if compress else "raw"))
+        with _packed(raw) if compress else nullcontext(raw) as stream:
             for k in range(grid.shape[2]):
                 lps = np.asarray(displacement_mm[:, :, k], "<f4") * LPS_SIGNS
                 if not np.isfinite(lps).all():
@@ -151,7 +154,7 @@ def digest(path: str | Path) -> str:
     return total.hexdigest()
 
 
-def _write_nifti(header: bytes, voxels: np.ndarray, dtype: str, path: Path, level: int) -> None:
+def _write_nifti(header: bytes, voxels: np.ndarray, dtype: str, path: Path) -> None:
     """Write header and voxels, packed where the name says so."""
     name = path.name.lower()
     if not name.endswith((".nii.gz", ".nii")):
@@ -160,7 +163,7 @@ def _write_nifti(header: bytes, voxels: np.ndarray, dtype: str, path: Path, leve
         if name.endswith(".nii"):
             _write_slabs(raw, header, voxels, np.dtype(dtype), path)
         else:
-            with _packed(raw, level) as stream:
+            with _packed(raw) as stream:
                 _write_slabs(stream, header, voxels, np.dtype(dtype), path)
 
 
@@ -187,12 +190,12 @@ def _cast(slab: np.ndarray, dtype: np.dtype, path: Path) -> np.ndarray:
     return cast
 
 
-def _packed(raw: BufferedIOBase, level: int) -> gzip.GzipFile:
+def _packed(raw: BufferedIOBase) -> igzip.IGzipFile:
     """A gzip stream without name and time, so that the same data gives the same bytes."""
-    return gzip.GzipFile(filename="", mode="wb", compresslevel=level, fileobj=raw, mtime=0)
+    return igzip.IGzipFile(filename="", mode="wb", compresslevel=PACKING_LEVEL, fileobj=raw, mtime=0)
 
 
-def _nrrd_header(grid: Grid) -> bytes:
+def _nrrd_header(grid: Grid, encoding: str) -> bytes:
     """Header of a NRRD file that holds three float32 a voxel."""
     affine = LPS_FROM_RAS @ grid.world_from_voxel
     vectors = [f"({','.join(f'{x:.17g}' for x in column)})" for column in affine[:3].T]
@@ -206,7 +209,7 @@ def _nrrd_header(grid: Grid) -> bytes:
         f"space directions: none {' '.join(vectors[:3])}",
         "kinds: vector domain domain domain",
         "endian: little",
-        "encoding: gzip",
+        f"encoding: {encoding}",
         f"space origin: {vectors[3]}",
     ]
     return ("\n".join(lines) + "\n\n").encode("ascii")

@@ -35,6 +35,7 @@ class Job:
     output: OutputGrid = field(default_factory=OutputGrid)
     seed: int = 0
     overwrite: bool = False
+    compress: bool = True
     scheme: str = "auto"
     mapping: Path | Mapping[Any, Any] | None = None
     resample_labels: bool = False
@@ -65,7 +66,7 @@ def run_job(job: Job, told: Told = lambda _: None) -> tuple[Case, dict[str, Path
         raise PathologyError(f"{scan.labels.source}: {error}") from error
     told("writing")
     run = Run(seconds=round(time.perf_counter() - began, 2), started=started)
-    return case, write_case(case, job.out, overwrite=job.overwrite, inputs=inputs, run=run)
+    return case, write_case(case, job.out, overwrite=job.overwrite, compress=job.compress, inputs=inputs, run=run)
 
 
 def _keep_inputs(job: Job) -> None:

@@ -32,10 +32,11 @@ def subject_name(source: str) -> str:
     return f"sub-{name or 'scan'}"
 
 
-def file_names(subject: str, *, with_image: bool) -> dict[str, str]:
+def file_names(subject: str, *, with_image: bool, compress: bool = True) -> dict[str, str]:
     """Name the files of a case after the VerSe/BIDS pattern."""
-    names = {"ct": f"{subject}_ct.nii.gz", "labels": f"{subject}_seg-vert_msk.nii.gz"}
-    names |= {"unknown": f"{subject}_desc-unknown_msk.nii.gz", "field": f"{subject}_field.nrrd"}
+    nifti = "nii.gz" if compress else "nii"
+    names = {"ct": f"{subject}_ct.{nifti}", "labels": f"{subject}_seg-vert_msk.{nifti}"}
+    names |= {"unknown": f"{subject}_desc-unknown_msk.{nifti}", "field": f"{subject}_field.nrrd"}
     names |= {"record": f"{subject}_record.json", "picture": f"{subject}_picture.png"}
     return names if with_image else {key: name for key, name in names.items() if key not in ("ct", "unknown")}
 
@@ -75,6 +76,7 @@ def write_case(
     out: str | Path,
     *,
     overwrite: bool = False,
+    compress: bool = True,
     inputs: dict[str, InputFile] | None = None,
     run: Run | None = None,
 ) -> dict[str, Path]:
@@ -91,6 +93,8 @@ def write_case(
         Folder to make.
     overwrite : bool
         Replace a folder that an earlier case was written to.
+    compress : bool
+        Write ``.nii.gz`` and a packed field, or ``.nii`` and a plain one.
     inputs, run
         Names and checksums of the input files, and when the run began and how long it took, for the record.
 
@@ -107,7 +111,7 @@ def write_case(
     out = Path(out)
     check_target(out, overwrite=overwrite)
     subject = subject_name((case.before.image or case.before.labels).source)
-    names = file_names(subject, with_image=case.before.image is not None)
+    names = file_names(subject, with_image=case.before.image is not None, compress=compress)
     partial = _partial(_whole(out))
     made = [folder for folder in partial.parents if not folder.exists()]
     try:
@@ -155,7 +159,10 @@ def _foreign(out: Path) -> list[str]:
     """Names in a folder that are not those of the one case whose record lies there."""
     found = sorted(entry.name for entry in out.iterdir())
     records = [name for name in found if re.fullmatch(r"sub-[A-Za-z0-9]+_record\.json", name)]
-    own = file_names(records[0].removesuffix("_record.json"), with_image=True).values() if len(records) == 1 else ()
+    if len(records) != 1:
+        return found
+    subject = records[0].removesuffix("_record.json")
+    own = {name for packed in (True, False) for name in file_names(subject, with_image=True, compress=packed).values()}
     return [name for name in found if name not in own]
 
 
@@ -196,7 +203,7 @@ def _write_files(case: Case, folder: Path, names: dict[str, str], inputs: dict[s
         write_mask(case.outside, case.after.grid, folder / names["unknown"])
     write_labels(case.after.labels, folder / names["labels"])
     field = case.deformation.field
-    write_field(field.displacement, field.grid, folder / names["field"])
+    write_field(field.displacement, field.grid, folder / names["field"], compress=names["labels"].endswith(".gz"))
     draw_case(
         case.before,
         case.before_spine,
