@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from spinesim.deform.deformation import build_deformation, warp_scan
+from spinesim.deform.solids import build_solids
 from spinesim.deform.torch_kernels import open_device
 from spinesim.errors import ConfigError
 
@@ -16,7 +17,7 @@ def torch_path(small_case):
     """The small case's plan, carried out by PyTorch on its own CPU device; CUDA runs the same lines."""
     before, spine = small_case.before, small_case.before_spine
     deformation = build_deformation(before, spine, small_case.proposal.plan, before.grid, device="cpu:0")
-    return deformation, *warp_scan(before, deformation)
+    return deformation, *warp_scan(before, build_solids(before.labels), deformation)
 
 
 def test_the_field_is_the_same(small_case, torch_path):
