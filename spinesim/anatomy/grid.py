@@ -39,7 +39,8 @@ class Grid:
         affine = np.array(self.world_from_voxel, dtype=float)
         if len(self.shape) != 3 or min(self.shape) < 1:
             raise GeometryError(
-                f"grid: expected three axes with at least one voxel each, got shape {tuple(self.shape)}"
+                f"grid: expected three axes with at least one voxel each, got shape {tuple(self.shape)}; "
+                "mend the header"
             )
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise GeometryError("grid: expected a finite 4x4 affine, got NaN or infinity in it; mend the header")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import math
 import warnings
 import zlib
@@ -26,6 +27,14 @@ DEFLATE_LIMIT = 1032
 
 CHUNK = 1 << 24
 
+PADDING = 4096
+"""So many bytes may lie behind the voxels; where there are more, header and voxels do not belong together."""
+
+KNOWN_CODES = range(6)
+"""Codes of a qform or sform that NIfTI knows."""
+
+_UNHEARD = logging.Logger("nibabel's repairs", logging.CRITICAL + 1)
+
 
 def read_nifti(path: Path) -> Volume:
     """Read a NIfTI file without applying its slope and intercept.
@@ -48,7 +57,7 @@ def read_nifti(path: Path) -> Volume:
             grid = build_grid(_shape(header, path), lambda: _affine(header, path), path)
             check_claim(
                 path,
-                math.prod(grid.shape) * header.get_data_dtype().itemsize,
+                int(header["vox_offset"]) + math.prod(grid.shape) * header.get_data_dtype().itemsize,
                 path.stat().st_size * (DEFLATE_LIMIT if packed else 1),
             )
             stream.seek(int(header["vox_offset"]))
@@ -61,7 +70,7 @@ def read_nifti(path: Path) -> Volume:
         raise ScanError(
             f"{path}: expected a file that can be read, got {error}; check the file, its permissions and the memory"
         ) from error
-    slope, intercept = _scaling(header)
+    slope, intercept = _scaling(header, path)
     return Volume(voxels, grid, slope, intercept, _storage(header), str(path))
 
 
@@ -113,8 +122,10 @@ def _decode_header(block: bytes, path: Path) -> nib.Nifti1Header:
     for kind in (nib.Nifti1Header, nib.Nifti2Header):
         if kind.may_contain_header(block):
             try:
-                header = kind(block[: kind.template_dtype.itemsize])
-            except HeaderDataError as error:
+                header = kind(block[: kind.template_dtype.itemsize], check=False)
+                _check_codes(header, path)  # nibabel would set them to 0, and take another geometry
+                header.check_fix(_UNHEARD)
+            except (HeaderDataError, ValueError, OverflowError) as error:
                 raise ScanError(
                     f"{path}: expected a sound NIfTI header, got one where {error}; convert the file again"
                 ) from error
@@ -127,12 +138,19 @@ def _decode_header(block: bytes, path: Path) -> nib.Nifti1Header:
     )
 
 
+def _check_codes(header: nib.Nifti1Header, path: Path) -> None:
+    """Codes of qform and sform that NIfTI knows."""
+    codes = [int(header[name]) for name in ("qform_code", "sform_code")]
+    if not set(codes) <= set(KNOWN_CODES):
+        raise GeometryError(f"{path}: expected qform and sform codes from 0 to 5, got {codes}; mend the header")
+
+
 def _check_header(header: nib.Nifti1Header, path: Path) -> None:
     """Plain numbers, that lie behind the header."""
     dtype, offset = header.get_data_dtype(), header["vox_offset"]
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise ScanError(f"{path}: expected integers or floats of up to 64 bits, got type {dtype}; save it as int16")
-    if offset < header.single_vox_offset:
+    if not header.single_vox_offset <= offset < np.inf:
         raise ScanError(f"{path}: expected voxels behind the header, got them at byte {offset:g}; convert it again")
 
 
@@ -154,8 +172,9 @@ def _affine(header: nib.Nifti1Header, path: Path) -> np.ndarray:
             f"{path}: expected metres, millimetres or microns, got spatial unit code {unit}; mend xyzt_units"
         )
     try:
-        affine = header.get_best_affine()
-        q_affine = header.get_qform()
+        with np.errstate(all="ignore"):  # what is not finite is refused below, in words
+            affine = header.get_best_affine()
+            q_affine = header.get_qform()
     except (HeaderDataError, ValueError) as error:
         raise GeometryError(
             f"{path}: expected a qform and an sform that can be read, got one where {error}; mend the header"
@@ -189,13 +208,20 @@ def _decode_voxels(stream: BufferedIOBase, dtype: np.dtype, shape: tuple[int, ..
                 f"{path}: expected {len(flat):,} bytes of voxels, got {done:,}; copy or convert the file again"
             )
         done += got
-    stream.read(1)  # reaches the end of the gzip stream, whose checksum is compared there
+    rest = stream.read(PADDING + 1)  # reaches the end of the gzip stream, whose checksum is compared there
+    if len(rest) > PADDING:
+        raise ScanError(
+            f"{path}: expected the {len(flat):,} bytes of voxels that the header claims, got more; "
+            "copy or convert the file again"
+        )
     return voxels if dtype.isnative else voxels.byteswap(inplace=True).view(dtype.newbyteorder("="))
 
 
-def _scaling(header: nib.Nifti1Header) -> tuple[float, float]:
-    """Slope and intercept; 1 and 0 where the header leaves them open."""
+def _scaling(header: nib.Nifti1Header, path: Path) -> tuple[float, float]:
+    """Slope and intercept; 1 and 0 where the header leaves them open (0 or NaN)."""
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if np.isinf([slope, intercept]).any():
+        raise ScanError(f"{path}: expected a finite scaling, got {slope:g} and {intercept:g}; mend the header")
     if not np.isfinite(slope) or slope == 0:
         return 1.0, 0.0
     return slope, intercept if np.isfinite(intercept) else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.itkfiles import read_dicom, read_itk
 from spinesim.anatomy.labelmaps import assign_levels, build_labels, merge_structures, slices
 from spinesim.anatomy.labelmaps import resample_labels as resample
@@ -22,6 +24,13 @@ NIFTI = (".nii.gz", ".nii")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 CT_TYPES = ("int8", "uint8", "int16", "uint16", "int32", "float32", "float64")
 SPACING_MM = (0.01, 100.0)
+LONGEST_AXIS = 32767
+"""Voxels along an axis that NIfTI-1, the form of the result, can write."""
+
+FARTHEST_MM = 1e5
+"""Beyond this distance from the origin a header in single precision does not tell hundredths of a millimetre."""
+
+LARGEST_HU = 1e9
 SOFT_HU, BONE_HU = 0.0, 150.0
 
 
@@ -88,6 +97,7 @@ def read_labels(path: str | Path, *, scheme: str = "auto", mapping: str | Path |
     if mapping is not None and scheme != "auto":
         raise LabelError(f"{path}: expected a scheme or a mapping, got both; drop --scheme or --mapping")
     try:
+        _check_place(path)
         folder = _is_structure_folder(path)
         labels = _read_structures(path) if folder else _read_numbers(path)
     except ScanError as error:
@@ -138,10 +148,17 @@ def read_mapping(path: str | Path) -> dict[int, Level]:
     """
     try:
         tree = yaml.compose(Path(path).read_text(encoding="utf-8"), yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        _check_flat(tree, path)
+        entries = yaml.SafeLoader("").construct_document(tree)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise LabelError(
             f"{path}: expected a YAML file with lines like '22: L3', got {' '.join(str(error).split())}; mend the file"
         ) from error
+    return parse_mapping(entries, str(path))
+
+
+def _check_flat(tree: yaml.Node | None, path: str | Path) -> None:
+    """Plain keys and values, each key once."""
     if not isinstance(tree, yaml.MappingNode) or not all(
         isinstance(node, yaml.ScalarNode) for pair in tree.value for node in pair
     ):
@@ -150,13 +167,11 @@ def read_mapping(path: str | Path) -> dict[int, Level]:
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         raise LabelError(f"{path}: expected each key once, got {twice} twice; drop one of the lines")
-    return parse_mapping(yaml.SafeLoader("").construct_document(tree), str(path))
 
 
 def _read_any(path: Path) -> Volume:
     """Read by extension; a folder is a DICOM series."""
-    if not path.exists():
-        raise ScanError(f"{path}: expected a file or a DICOM folder, got nothing there; check the path")
+    _check_place(path)
     if path.is_dir():
         volume = read_dicom(path)
     elif path.name.lower().endswith(NIFTI):
@@ -168,13 +183,44 @@ def _read_any(path: Path) -> Volume:
             f"{path}: expected {', '.join(NIFTI + ITK)} or a folder with one DICOM series, "
             f"got {path.suffix or 'no extension'}; convert the file"
         )
-    low, high = volume.grid.spacing_mm.min(), volume.grid.spacing_mm.max()
+    _check_grid(volume.grid, path)
+    return volume
+
+
+def _check_place(path: Path) -> None:
+    """A file or a folder that can be looked at."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            next(path.iterdir(), None)
+    except FileNotFoundError:
+        raise ScanError(f"{path}: expected a file or a DICOM folder, got nothing there; check the path") from None
+    except OSError as error:
+        raise ScanError(
+            f"{path}: expected a file or a DICOM folder, got {(error.strerror or str(error)).lower()}; check the path"
+        ) from error
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise ScanError(f"{path}: expected a file or a DICOM folder, got a pipe or a device; save it as a file")
+
+
+def _check_grid(grid: Grid, path: Path) -> None:
+    """Voxels of a size and at a place that a scan has."""
+    low, high = grid.spacing_mm.min(), grid.spacing_mm.max()
     if low < SPACING_MM[0] or high > SPACING_MM[1]:
         raise GeometryError(
             f"{path}: expected voxels of {SPACING_MM[0]} to {SPACING_MM[1]:g} mm, "
             f"got {low:.3g} to {high:.3g} mm; mend the units in the header"
         )
-    return volume
+    if max(grid.shape) > LONGEST_AXIS:
+        raise GeometryError(
+            f"{path}: expected at most {LONGEST_AXIS} voxels along an axis, got shape {grid.shape}; crop the scan"
+        )
+    farthest = np.abs(grid.corners()).max()
+    if farthest > FARTHEST_MM:
+        raise GeometryError(
+            f"{path}: expected a scan within {FARTHEST_MM / 1000:g} m of the origin, "
+            f"got voxels {farthest / 1000:.3g} m away; mend the origin in the header"
+        )
 
 
 def _check_finite(volume: Volume) -> None:
@@ -193,7 +239,11 @@ def _check_hounsfield(volume: Volume) -> None:
     """Refuse a constant image; warn of one that reaches neither below water nor up to bone."""
     ends = [float(end) * volume.slope + volume.intercept for end in (volume.voxels.min(), volume.voxels.max())]
     low, high = min(ends), max(ends)
-    if low == high:
+    if not -LARGEST_HU < low <= high < LARGEST_HU:
+        raise ScanError(
+            f"{volume.source}: expected Hounsfield units, got {low:g} to {high:g}; mend the scaling in the header"
+        )
+    if np.float32(low) == np.float32(high):
         raise ScanError(
             f"{volume.source}: expected a CT, got the value {low:g} in every voxel; check that the right file was given"
         )

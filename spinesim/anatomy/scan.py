@@ -62,7 +62,7 @@ class Volume:
         value = (hu - self.intercept) / self.slope
         if np.issubdtype(self.voxels.dtype, np.integer):
             limits = np.iinfo(self.voxels.dtype)
-            return float(np.clip(round(value), limits.min, limits.max))
+            return float(np.clip(np.round(value), limits.min, limits.max))
         return float(value)
 
     @cached_property
