@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial import ConvexHull
+from scipy.spatial import ConvexHull, QhullError
 
 from spinesim.anatomy.body import Body, Frame, measure_body, measure_sacrum
 from spinesim.anatomy.grid import Grid
@@ -159,8 +159,13 @@ def _face_areas(bones: dict[Level, Float[np.ndarray, "n 3"]], outward: Vector, g
     next one; where a plane touches rounded tips, the layers grow as 1 to 3.
     """
     points, depth = np.concatenate(list(bones.values())), LAYER * float(grid.spacing_mm.max())
-    planes = np.unique(np.round(ConvexHull(points).equations, 6), axis=0)
+    try:
+        planes = np.unique(np.round(ConvexHull(points).equations, 6), axis=0)
+    except QhullError:  # all voxels in one plane: no solid, hence no face
+        return {}
     planes = planes[planes[:, :3] @ outward > 0.5]
+    if not len(planes):
+        return {}
     thinned = points[:: 1 + len(points) // FACE_POINTS]
     below = -(thinned @ planes[:, :3].T + planes[:, 3])
     layers = [np.count_nonzero((below >= k * depth) & (below < (k + 1) * depth), axis=0) for k in (0, 1)]

@@ -52,6 +52,8 @@ class Silhouette:
         """Centre (world) of what lies far from the bone's surface, found on a lattice of about 2 mm."""
         step = np.maximum(1, np.round(COARSE_MM / self.grid.spacing_mm)).astype(int)
         coarse = self.mask[:: step[0], :: step[1], :: step[2]]
+        if not coarse.any():  # a crumb that the lattice missed
+            step, coarse = np.ones(3, int), self.mask
         depth = ndimage.distance_transform_edt(coarse, sampling=self.grid.spacing_mm * step)
         return self.grid.to_world(np.argwhere(depth > 0.75 * depth.max()) * step.astype(float)).mean(axis=0)
 
