@@ -61,8 +61,9 @@ def measure(
     from spinesim.anatomy.locate import estimate_spine
     from spinesim.anatomy.measure import measure_spine
     from spinesim.anatomy.reading import read_scan
-    from spinesim.anatomy.report import report_measures, report_rows, write_csv, write_json
+    from spinesim.anatomy.report import check_names, report_measures, report_rows, write_csv, write_json
 
+    check_names([json_file, csv_file], inputs=[labels, ct, mapping])
     scan = read_scan(ct, labels, scheme=scheme, mapping=mapping, resample_labels=resample_labels)
     check_order(scan.labels)
     spine = estimate_spine(scan.labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -17,6 +18,7 @@ from spinesim.anatomy.levels import Level
 from spinesim.anatomy.measure import Disc, Measures
 from spinesim.anatomy.vertebra import BodyHeights, EndPlate, Spine, Vertebra
 from spinesim.anatomy.writing import replacing
+from spinesim.errors import OutputError
 
 DECIMALS = 2
 """Angles and lengths are told to the hundredth: finer than any of them is known."""
@@ -51,6 +53,23 @@ def report_rows(measures: Measures, spine: Spine) -> list[dict[str, Any]]:
     """
     discs = {disc.upper: disc for disc in measures.discs}
     return [_row(vertebra, measures, spine, discs.get(vertebra.level)) for vertebra in spine]
+
+
+def check_names(reports: Sequence[Path | None], *, inputs: Sequence[Path | None]) -> None:
+    """Refuse names for reports that would replace an input, or one another.
+
+    Raises
+    ------
+    OutputError
+        When two names mean one file.
+    """
+    taken = {os.path.realpath(path) for path in inputs if path}
+    for path in filter(None, reports):
+        if os.path.realpath(path) in taken:
+            raise OutputError(
+                f"{path}: expected a file of its own, got an input or another report; choose another name"
+            )
+        taken.add(os.path.realpath(path))
 
 
 def write_json(report: Mapping[str, Any], path: str | Path) -> None:

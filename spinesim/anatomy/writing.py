@@ -224,7 +224,8 @@ def replacing(path: Path) -> Iterator[BufferedIOBase]:
     part = path.with_name(f".{path.name}.part")
     try:
         try:
-            with part.open("wb") as raw:
+            part.unlink(missing_ok=True)  # and never written through, should it be a link
+            with part.open("xb") as raw:
                 yield raw
                 raw.flush()
                 os.fsync(raw.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -78,7 +79,7 @@ def _keep_inputs(job: Job) -> None:
         When an input file lies in the folder to write to.
     """
     for path in (job.ct, job.labels):
-        if path is not None and path.resolve().is_relative_to(job.out.resolve()):
+        if path is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(job.out)):
             raise OutputError(
                 f"{job.out}: expected a folder without the input, got the one of {path}; choose another --out"
             )

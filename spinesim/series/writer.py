@@ -50,21 +50,45 @@ def check_target(out: Path, *, overwrite: bool) -> None:
         When it exists and ``overwrite`` is not set, when it holds anything that a case does not, or when its parent
         is no folder or cannot be written.
     """
-    _recover(_whole(out))
-    if out.exists() and not out.is_dir():
+    whole = _whole(out)
+    try:
+        _recover(whole)
+        _check_folder(out, whole, overwrite)
+        _check_parent(out)
+    except OSError as error:
+        raise OutputError(
+            f"{out}: expected a folder that can be looked into, got {(error.strerror or str(error)).lower()}; "
+            "choose another --out or mend its permissions"
+        ) from error
+
+
+def _check_folder(out: Path, whole: Path, overwrite: bool) -> None:
+    """A folder that is not there yet, or an earlier case that may be replaced; never a link to somewhere else."""
+    if whole.is_symlink():
+        raise OutputError(
+            f"{out}: expected a folder to write to, got a link to {os.readlink(whole)}; name the folder itself"
+        )
+    if not whole.exists():
+        return
+    if not whole.is_dir():
         raise OutputError(f"{out}: expected a folder to write to, got a file; choose another --out")
-    if out.exists() and not overwrite:
+    if not overwrite:
         raise OutputError(
             f"{out}: expected a folder that does not exist yet, got one; choose another --out, or pass --overwrite"
         )
-    if out.exists() and (foreign := _foreign(out)):
+    if foreign := _foreign(whole):
         raise OutputError(
             f"{out}: expected a folder with nothing but a case that spinesim wrote, got one with {foreign[0]}; "
             "choose another --out"
         )
-    parent = next(folder for folder in _whole(out).parents if folder.exists())
+
+
+def _check_parent(out: Path) -> None:
+    """The nearest of its parents that is there is a folder that can be written."""
+    parent = next(folder for folder in out.absolute().parents if os.path.lexists(folder))
     if not parent.is_dir():
-        raise OutputError(f"{out}: expected a folder to make it in, got the file {parent}; choose another --out")
+        kind = "dangling link" if parent.is_symlink() else "file"
+        raise OutputError(f"{out}: expected a folder to make it in, got the {kind} {parent}; choose another --out")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise OutputError(
             f"{out}: expected to be allowed to write in {parent}, got no permission; choose another --out"
@@ -132,14 +156,15 @@ def write_case(
 
 
 def _whole(out: Path) -> Path:
-    """Whole path of a folder, so that ``.`` and ``..`` have names of their own.
+    """Whole path of a folder, so that ``.`` and ``..`` have names of their own; only its last name may be a link.
 
     Raises
     ------
     OutputError
         When it is the root of the file system.
     """
-    whole = Path(os.path.abspath(out))
+    last = out.name not in ("", "..")
+    whole = Path(os.path.realpath(out.parent), out.name) if last else Path(os.path.realpath(out))
     if not whole.name:
         raise OutputError(f"{out}: expected a folder to make, got the root of the file system; choose another --out")
     return whole
@@ -156,14 +181,15 @@ def _aside(out: Path) -> Path:
 
 
 def _foreign(out: Path) -> list[str]:
-    """Names in a folder that are not those of the one case whose record lies there."""
+    """Names in a folder that are not those of the files of the one case whose record lies there."""
     found = sorted(entry.name for entry in out.iterdir())
+    folders = {name for name in found if (out / name).is_dir()}
     records = [name for name in found if re.fullmatch(r"sub-[A-Za-z0-9]+_record\.json", name)]
     if len(records) != 1:
         return found
     subject = records[0].removesuffix("_record.json")
     own = {name for packed in (True, False) for name in file_names(subject, with_image=True, compress=packed).values()}
-    return [name for name in found if name not in own]
+    return [name for name in found if name not in own or name in folders]
 
 
 def _drop_empty(folders: list[Path]) -> None:
@@ -175,11 +201,13 @@ def _drop_empty(folders: list[Path]) -> None:
 
 def _recover(out: Path) -> None:
     """Clear what a killed run left: put back a folder that it had set aside, and throw its half-written one away."""
-    aside = _aside(out)
-    if aside.exists() and not out.exists():
-        aside.rename(out)
-    for left in (aside, _partial(out)):
-        shutil.rmtree(left, ignore_errors=True)
+    aside, partial = _aside(out), _partial(out)
+    if partial.is_symlink():
+        partial.unlink()
+    shutil.rmtree(partial, ignore_errors=True)
+    if aside.exists():
+        aside.rename(partial if out.exists() else out)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _take_place(partial: Path, out: Path) -> None:
@@ -194,7 +222,8 @@ def _take_place(partial: Path, out: Path) -> None:
     except OSError:
         aside.rename(out)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    with suppress(OSError):
+        aside.rename(partial)  # half thrown away under its own name it would be taken for a case to give back
 
 
 def _write_files(case: Case, folder: Path, names: dict[str, str], inputs: dict[str, InputFile], run: Run) -> None:
