@@ -10,12 +10,13 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check lint format bench clean
+.PHONY: help demo test test-slow fuzz check lint format bench clean
 
 help:
 	@echo "make demo       deform the built-in phantom: a curve of 35 degrees at T9, into demo/"
 	@echo "make test       the quick tests"
 	@echo "make test-slow  the slow ones"
+	@echo "make fuzz       thousands of random files and spines (half an hour or more)"
 	@echo "make lint       ruff, mypy, lint-imports"
 	@echo "make check      lint and test"
 	@echo "make format     let ruff format and mend"
@@ -30,6 +31,9 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(PYTEST) -m slow
+
+fuzz: $(STAMP)
+	$(PYTEST) tests/test_fuzz.py --hypothesis-profile=thorough
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from scipy.spatial.transform import Rotation
 
 from spinesim.anatomy.grid import Grid
@@ -14,6 +15,13 @@ from spinesim.anatomy.writing import write_labels, write_volume
 from spinesim.pathology.scoliosis import Scoliosis
 from spinesim.phantom import PhantomParameters, build_phantom
 from spinesim.series.job import Job, run_job
+
+HEALTH = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
+settings.register_profile("quick", derandomize=True, deadline=None, suppress_health_check=HEALTH)
+settings.register_profile(
+    "thorough", max_examples=2000, derandomize=False, deadline=None, suppress_health_check=HEALTH, print_blob=True
+)
+settings.load_profile("quick")
 
 SMALL_LEVELS = ("T6", "T7", "T8", "T9", "T10", "T11", "T12", "L1")
 
