@@ -58,7 +58,9 @@ def find_surroundings(image: Volume) -> Surroundings:
 def _table(hu: np.ndarray, body: np.ndarray, outside: np.ndarray, grid: Grid) -> Bool[np.ndarray, "i j k"]:
     """The larger pieces of matter outside the body, on the side where there is more of it."""
     matter = (hu > MATTER_HU) & outside
-    front = grid.to_world(np.indices(hu.shape).reshape(3, -1).T.astype(float))[:, 1].reshape(hu.shape)
+    i, j, k = np.ogrid[: hu.shape[0], : hu.shape[1], : hu.shape[2]]
+    forward = grid.world_from_voxel[1]
+    front = forward[0] * i + forward[1] * j + forward[2] * k + forward[3]
     middle = np.median(front[body])
     table = max((matter & (front < middle), matter & (front >= middle)), key=np.count_nonzero)
     pieces, count = ndimage.label(table, structure=np.ones((3, 3, 3)))

@@ -18,6 +18,7 @@ from spinesim.anatomy.curves import Curve
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.measure import Measures, measure_spine
 from spinesim.anatomy.scan import Scan
+from spinesim.anatomy.threads import map_threads
 from spinesim.anatomy.vertebra import EndPlate, Spine, Vertebra
 from spinesim.series.reformat import CORONAL, Reformation, centre_line, curved_coronal, curved_sagittal
 
@@ -82,10 +83,15 @@ def draw_case(before: Scan, before_spine: Spine, after: Scan, after_spine: Spine
         The PNG file to write, 1600 pixels wide and up to 1100 high; same input, same bytes.
     """
     axes = before_spine.patient_axes
-    panels = [
-        Panel(when, reformat(scan, spine, axes), spine, measure_spine(spine))
+    views = [
+        (reformat, when, scan, spine)
         for reformat in (curved_coronal, curved_sagittal)
         for when, scan, spine in (("before", before, before_spine), ("after", after, after_spine))
+    ]
+    sections = map_threads(lambda view: view[0](view[2], view[3], axes), views)
+    panels = [
+        Panel(when, section, spine, measure_spine(spine))
+        for (_, when, _, spine), section in zip(views, sections, strict=True)
     ]
     windows, places, height_px = _arrange(panels)
     figure = Figure(figsize=(WIDTH_PX / DPI, height_px / DPI), dpi=DPI, facecolor=GROUND)
