@@ -47,11 +47,30 @@ def _pedicle_x(dims: Dimensions) -> float:
     return (dims.canal_w + dims.pedicle_w) / 2
 
 
+def pedicle_line(dims: Dimensions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Local (x, y) of the pedicle's front and back ends, and its unit normal, pointing outwards.
+
+    Where it runs obliquely it is moved outwards until the canal does not cut it.
+    """
+    radius = dims.pedicle_w / 2
+    back = np.array([_pedicle_x(dims), dims.canal_y - 1])
+    front = np.array([min(_pedicle_x(dims), (dims.w_sup + dims.w_inf) / 4 - 0.75 * radius), -dims.depth / 2 + 3])
+    axis = (front - back) / np.linalg.norm(front - back)
+    outwards = np.array([axis[1], -axis[0]])
+    away = max(float((canal_touch(dims, outwards) - back) @ outwards) + radius, 0.0) * outwards
+    return front + away, back + away, outwards
+
+
+def canal_touch(dims: Dimensions, outwards: np.ndarray) -> np.ndarray:
+    """Local (x, y) of the canal's ellipse where its unit normal is ``outwards``."""
+    half = np.array([dims.canal_w / 2, dims.canal_d / 2])
+    return np.array([0.0, dims.canal_y]) + half**2 * outwards / np.hypot(*(half * outwards))
+
+
 def _pedicle(dims: Dimensions) -> Rod:
-    z = pedicle_height(dims)
-    radii = (dims.pedicle_w / 2, dims.pedicle_h / 2)
-    front = min(_pedicle_x(dims), (dims.w_sup + dims.w_inf) / 4 - dims.pedicle_w / 2)
-    return Rod((front, -dims.depth / 2 + 3, z), (_pedicle_x(dims), dims.canal_y - 1, z), radii, radii)
+    front, back, _ = pedicle_line(dims)
+    z, radii = pedicle_height(dims), (dims.pedicle_w / 2, dims.pedicle_h / 2)
+    return Rod((*front.tolist(), z), (*back.tolist(), z), radii, radii)
 
 
 def _thoracic(dims: Dimensions) -> tuple[Rod, ...]:
@@ -96,10 +115,12 @@ def _cervical(dims: Dimensions) -> tuple[Rod, ...]:
     back, front = canal_back(dims), -dims.depth / 2 + 2
     pillar = dims.canal_w / 2 + 3.5
     long = 34.0 if dims.level is Level.C7 else 15.0
-    wing_y = dims.canal_y if dims.level is Level.C7 else front
+    root, wing_y = (dims.w_sup / 2 - 1, front + 1, -1.0), front
+    if dims.level is Level.C7:
+        root, wing_y = (_pedicle(dims).end[0], dims.canal_y - 1, 0.5), dims.canal_y
     tip = (0.0, back - 3 - long, -2.0 - 0.42 * long)
     return (
         Rod((pillar, dims.canal_y - 3, 0.0), (0.0, back - 2.5, -2.0), (2.6, 5.0), (2.4, 5.8)),
-        Rod((dims.w_sup / 2 - 1, front + 1, -1.0), (dims.tp_span / 2 - 3, wing_y, -1.0), (5.0, 3.2), (3.6, 3.0)),
+        Rod(root, (dims.tp_span / 2 - 3, wing_y, root[2]), (5.0, 3.2), (3.6, 3.0)),
         Rod((0.0, back - 3, -2.0), tip, (3.0, 5.0), (3.6 if long < 20 else 3.2, 3.8)),
     )

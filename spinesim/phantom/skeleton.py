@@ -11,11 +11,12 @@ from scipy.ndimage import binary_dilation, label
 from spinesim.anatomy.levels import Level, region
 from spinesim.phantom.canal import build_canal
 from spinesim.phantom.column import Column
+from spinesim.phantom.parallel import each
 from spinesim.phantom.raster import Axes, Box, overlap
 from spinesim.phantom.sacrum import sacrum_distance
 from spinesim.phantom.solids import smooth_union
 from spinesim.phantom.sweep import Tube
-from spinesim.phantom.vertebra import FUSION_MM, body_distance, posterior_distance
+from spinesim.phantom.vertebra import FUSION_MM, body_distance, canal_distance, posterior_distance
 
 JOINT_MM = 1.6
 """Least gap between two bones of the spine."""
@@ -38,12 +39,13 @@ def draw_bones(column: Column, axes: Axes) -> Mapping[Level, Bone]:
     """Evaluate every vertebra that the grid meets, each by itself."""
     canal = build_canal(column)
     boxes = {level: _reach(level, column, axes) for level in column.poses}
-    return {level: _draw(level, box, column, axes, canal) for level, box in boxes.items() if box is not None}
+    met = {level: box for level, box in boxes.items() if box is not None}
+    return dict(zip(met, each(lambda item: _draw(*item, column, axes, canal), met.items()), strict=True))
 
 
 def part_bones(drawn: Mapping[Level, Bone], joint_mm: float) -> Mapping[Level, Bone]:
     """Cut neighbours back from the surface midway between them until they are a joint apart."""
-    return {level: _parted(bone, drawn, joint_mm) for level, bone in drawn.items()}
+    return dict(zip(drawn, each(lambda bone: _parted(bone, drawn, joint_mm), drawn.values()), strict=True))
 
 
 def _reach(level: Level, column: Column, axes: Axes) -> Box | None:
@@ -58,16 +60,22 @@ def _reach(level: Level, column: Column, axes: Axes) -> Box | None:
 
 def _draw(level: Level, box: Box, column: Column, axes: Axes, canal: Tube) -> Bone:
     x, y, z = axes.open(box)
-    inside_canal = -canal.distance(x, y, z)
     if level is Level.S:
-        distance = np.maximum(sacrum_distance(x, y, z, column), inside_canal)
+        distance = np.maximum(sacrum_distance(x, y, z, column), -canal.distance(x, y, z))
         return Bone(level, box, distance, np.full_like(distance, POSTERIOR_CORTEX_MM))
-    dims = column.dimensions[level]
-    local_y, local_z = column.poses[level].to_local(y, z)
+    return Bone(level, box, *vertebra_distance(level, x, y, z, column))
+
+
+def vertebra_distance(
+    level: Level, x: np.ndarray, y: np.ndarray, z: np.ndarray, column: Column
+) -> tuple[np.ndarray, np.ndarray]:
+    """Signed distance to a vertebra, by itself, and its cortex's thickness (mm); world coordinates."""
+    dims, pose = column.dimensions[level], column.poses[level]
+    local_y, local_z = pose.to_local(y, z)
     body = body_distance(x, local_y, local_z, dims)
-    behind = np.maximum(posterior_distance(x, local_y, local_z, dims), inside_canal)
+    behind = np.maximum(posterior_distance(x, local_y, local_z, dims), -canal_distance(x, local_y, dims))
     cortex = np.where(body < behind, np.float32(BODY_CORTEX_MM), np.float32(POSTERIOR_CORTEX_MM))
-    return Bone(level, box, smooth_union(body, behind, FUSION_MM / 2), cortex)
+    return smooth_union(body, behind, FUSION_MM / 2), cortex
 
 
 def _parted(bone: Bone, drawn: Mapping[Level, Bone], joint_mm: float) -> Bone:

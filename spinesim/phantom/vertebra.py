@@ -5,18 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 from spinesim.anatomy.levels import Level, region
-from spinesim.phantom.processes import FACET_GAP_MM, build_processes
-from spinesim.phantom.solids import smooth_intersection, smooth_union, superellipse_distance
+from spinesim.phantom.processes import FACET_GAP_MM, build_processes, canal_touch, pedicle_line
+from spinesim.phantom.solids import ellipse_distance, smooth_intersection, smooth_union, superellipse_distance
 from spinesim.phantom.table import Dimensions
 
 WAIST = 0.09
 """Share by which a body is narrower half-way up."""
+
+BACK_HOLLOW_MM = 0.3
+"""How far the back wall stands in half-way up."""
 
 PLATE_HOLLOW_MM = 1.2
 """Depth of the end plate's hollow below its rim."""
 
 RIM_MM = 2.0
 """Breadth of the flat rim round the hollow."""
+
+VESSEL_MM = 2.6
+"""Radius of the transverse foramen."""
 
 FUSION_MM = 3.0
 """Fillet between the parts of a vertebra."""
@@ -43,7 +49,7 @@ def body_distance(x: np.ndarray, y: np.ndarray, z: np.ndarray, dims: Dimensions)
     beyond = np.float32(max(0.1 * dims.depth, 2.5))
     half_d = (depth + beyond) / 2 * (1 - np.float32(WAIST / 2) * bulge)
     side = superellipse_distance(x, y + beyond / 2, half_w, half_d, 2.3)
-    back = -depth / 2 + np.float32(0.5) * bulge - np.minimum((x * np.float32(2 / dims.canal_w)) ** 2, 1)
+    back = -depth / 2 + np.float32(BACK_HOLLOW_MM) * bulge - np.minimum((x * np.float32(2 / dims.canal_w)) ** 2, 1)
     side = smooth_intersection(side, back - y, 2.0)
     rim = (x / (half_w - np.float32(RIM_MM))) ** 2 + (y / (depth / 2 - np.float32(RIM_MM))) ** 2
     hollow = np.float32(PLATE_HOLLOW_MM) * np.clip(1 - rim * rim, 0, 1)
@@ -59,7 +65,7 @@ def posterior_distance(x: np.ndarray, y: np.ndarray, z: np.ndarray, dims: Dimens
     for rod in rods[1:]:
         distance = smooth_union(distance, rod.distance(x, y, z), FUSION_MM)
     if region(dims.level) == "cervical":
-        distance = smooth_union(distance, _pillar_distance(x, y, z, dims), FUSION_MM)
+        distance = smooth_union(distance, _pillar_distance(x, y, z, dims), FUSION_MM / 2)
         if dims.level is not Level.C7:
             distance = np.maximum(distance, -_vessel_distance(x, y, dims))
     return distance
@@ -75,5 +81,12 @@ def _pillar_distance(x: np.ndarray, y: np.ndarray, z: np.ndarray, dims: Dimensio
 
 
 def _vessel_distance(x: np.ndarray, y: np.ndarray, dims: Dimensions) -> np.ndarray:
-    """Transverse foramen, where the vertebral artery runs."""
-    return np.hypot(x - np.float32(dims.w_sup / 2 + 5.0), y + np.float32(dims.depth / 2 - 2.5)) - np.float32(2.6)
+    """Transverse foramen, where the vertebral artery runs, beside the pedicle."""
+    _, _, outwards = pedicle_line(dims)
+    x0, y0 = canal_touch(dims, outwards) + (dims.pedicle_w + VESSEL_MM) * outwards
+    return np.hypot(x - np.float32(x0), y - np.float32(y0)) - np.float32(VESSEL_MM)
+
+
+def canal_distance(x: np.ndarray, y: np.ndarray, dims: Dimensions) -> np.ndarray:
+    """Signed distance to the canal, an elliptic tube along the vertebra's own z axis."""
+    return ellipse_distance(x, y - np.float32(dims.canal_y), np.float32(dims.canal_w / 2), np.float32(dims.canal_d / 2))
