@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from spinesim.anatomy.reading import read_labels, read_scan, read_volume
     from spinesim.errors import SpinesimError
     from spinesim.pathology.scoliosis import Scoliosis
-    from spinesim.phantom import PhantomParameters, build_phantom
+    from spinesim.phantom import Phantom, PhantomParameters, build_phantom, build_whole_phantom
     from spinesim.series.case import Case, OutputGrid, simulate
+    from spinesim.series.phantom_folder import write_phantom
     from spinesim.series.writer import write_case
 
 _HOMES = {
@@ -28,22 +29,27 @@ _HOMES = {
     "read_volume": "anatomy.reading",
     "SpinesimError": "errors",
     "Scoliosis": "pathology.scoliosis",
+    "Phantom": "phantom",
     "PhantomParameters": "phantom",
     "build_phantom": "phantom",
+    "build_whole_phantom": "phantom",
     "Case": "series.case",
     "OutputGrid": "series.case",
     "simulate": "series.case",
     "write_case": "series.writer",
+    "write_phantom": "series.phantom_folder",
 }
 """Where each public name lives. It is imported when first asked for, so that ``import spinesim`` costs nothing."""
 
 __all__ = [
     "Case",
     "OutputGrid",
+    "Phantom",
     "PhantomParameters",
     "Scoliosis",
     "SpinesimError",
     "build_phantom",
+    "build_whole_phantom",
     "estimate_spine",
     "measure_spine",
     "read_labels",
@@ -51,6 +57,7 @@ __all__ = [
     "read_volume",
     "simulate",
     "write_case",
+    "write_phantom",
 ]
 
 __version__ = version("spinesim")

@@ -117,6 +117,61 @@ def test_tissues_have_published_hu(phantom):
     assert 35 < muscle < 80
 
 
+def test_a_person_is_as_large_as_sex_and_height_make_him():
+    """Male over female 1.06 to 1.10 in every dimension (Duman, Yadav); 10 % taller is 10 % larger."""
+    who = {"mean": {}, "him": {"sex": "male"}, "her": {"sex": "female"}, "tall": {"height_cm": 181.5}}
+    size = {}
+    for name, person in who.items():
+        labels = build_phantom(PhantomParameters(upper="T12", lower="T12", spacing_mm=(2.0, 2.0, 2.0), **person)).labels
+        size[name] = np.count_nonzero(labels.voxels) ** (1 / 3)
+    assert 1.06 < size["him"] / size["her"] < 1.10
+    assert_allclose(size["tall"] / size["mean"], 1.10, atol=0.015)
+
+
+def test_age_thins_the_marrow_as_published():
+    """226 HU at 25 years and -2.5 HU a year (Jang 2019), measured inside L1."""
+    pose, marrow = build_column().poses[Level.L1], {}
+    for age in (30, 70):
+        scan = build_phantom(PhantomParameters(upper="L1", lower="L1", noise_hu=0.0, age_years=age))
+        i, j, k = np.rint(scan.grid.to_voxel(np.array([[0.0, pose.y_mm + 3, pose.z_mm]]))[0]).astype(int)
+        marrow[age] = scan.image.hu()[i - 6 : i + 7, j - 4 : j + 5, k - 4 : k + 5].mean()
+    assert_allclose(marrow[30], 226 - 2.5 * 5, atol=12)
+    assert_allclose(marrow[30] - marrow[70], 100, atol=2)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "slice_mm"), [("soft", None), ("standard", None), ("bone", None), ("standard", 3.0)]
+)
+def test_the_noise_is_as_strong_as_asked(kernel, slice_mm):
+    """Between two seeds in the air above the body, where nothing but noise differs."""
+    small = PhantomParameters(
+        upper="T9", lower="T9", spacing_mm=(2.0, 2.0, 1.5), noise_hu=10.0, kernel=kernel, slice_mm=slice_mm
+    )
+    one, two = (build_phantom(small.model_copy(update={"seed": seed})).image.hu()[:, -10:] for seed in (0, 1))
+    assert_allclose((one - two).std() / np.sqrt(2), 10.0, rtol=0.05)
+
+
+def test_a_sharper_kernel_has_finer_grain_and_steeper_edges():
+    steepest, likeness = {}, {}
+    for kernel in ("soft", "standard", "bone"):
+        asked = PhantomParameters(upper="T9", lower="T9", spacing_mm=(1.0, 1.0, 3.0), noise_hu=20.0, kernel=kernel)
+        quiet = build_phantom(asked.model_copy(update={"noise_hu": 0.0})).image.hu()
+        noise = build_phantom(asked).image.hu() - quiet
+        steepest[kernel] = np.percentile(np.abs(np.diff(quiet, axis=0)), 99.9)
+        likeness[kernel] = np.mean(noise[1:] * noise[:-1]) / noise.var()
+    assert steepest["soft"] < steepest["standard"] < steepest["bone"]
+    assert likeness["soft"] > likeness["standard"] > likeness["bone"]
+
+
+def test_a_thicker_slice_blurs_along_the_body():
+    thin, thick = (
+        build_phantom(PhantomParameters(upper="L2", lower="L2", noise_hu=0.0, slice_mm=mm)).image.hu()
+        for mm in (1.5, 5.0)
+    )
+    steepest = [np.percentile(np.abs(np.diff(hu, axis=2)), 99.5) for hu in (thin, thick)]
+    assert steepest[1] < 0.75 * steepest[0]
+
+
 def test_same_seed_same_bytes_and_another_seed_another_noise(phantom):
     again, other = build_phantom(SMALL), build_phantom(SMALL.model_copy(update={"seed": 1}))
     assert again.image.voxels.tobytes() == phantom.image.voxels.tobytes()
@@ -133,6 +188,10 @@ def test_same_seed_same_bytes_and_another_seed_another_noise(phantom):
         ({"upper": "T99"}, "did you mean"),
         ({"spacing_mm": (0.0, 1.0, 1.0)}, "spacing_mm"),
         ({"noise_hu": -1.0}, "noise_hu"),
+        ({"height_cm": 130.0}, "height_cm"),
+        ({"sex": "other"}, "male"),
+        ({"kernel": "sharp"}, "bone"),
+        ({"slice_mm": 1.0}, "at least as thick"),
         ({"noise": 3.0}, "noise"),
     ],
 )

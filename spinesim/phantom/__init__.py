@@ -1,6 +1,6 @@
 """The built-in healthy phantom: a synthetic CT of a trunk made from published dimensions."""
 
-from spinesim.phantom.build import build_phantom
+from spinesim.phantom.build import Phantom, build_phantom, build_whole_phantom
 from spinesim.phantom.parameters import PhantomParameters
 
-__all__ = ["PhantomParameters", "build_phantom"]
+__all__ = ["Phantom", "PhantomParameters", "build_phantom", "build_whole_phantom"]

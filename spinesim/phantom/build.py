@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import LabelMap, Scan, Storage, Volume
+from spinesim.anatomy.schemes import STRUCTURES, levels_of
 from spinesim.phantom.canal import build_canal, paint_canal
+from spinesim.phantom.canvas import Slab
 from spinesim.phantom.column import Column, build_column
 from spinesim.phantom.discs import paint_discs
+from spinesim.phantom.frame import build_frame, paint_frame
 from spinesim.phantom.muscles import paint_muscles
 from spinesim.phantom.organs import paint_organs
+from spinesim.phantom.parallel import each
 from spinesim.phantom.parameters import PhantomParameters
-from spinesim.phantom.pelvis import wing_distance
-from spinesim.phantom.physics import NOISE_GRAIN_MM, Slab, blurred, fill, paint, paint_bone, sample_grain
+from spinesim.phantom.physics import KERNELS, reconstructed, sample_grain, sample_noise
 from spinesim.phantom.raster import Axes, axes_of
-from spinesim.phantom.skeleton import JOINT_MM, POSTERIOR_CORTEX_MM, Bone, draw_bones, label_bones, part_bones
-from spinesim.phantom.thorax import (
-    CARTILAGE_HU,
-    FAR_MM,
-    RIB_CORTEX_MM,
-    RIB_LEVELS,
-    RIB_MARROW_HU,
-    build_rib,
-    build_scapula,
-    build_sternum,
-    rods_distance,
-)
+from spinesim.phantom.skeleton import JOINT_MM, Bone, draw_bones, label_bones, part_bones
 from spinesim.phantom.trunk import paint_trunk
 
 DEFAULT = PhantomParameters()
@@ -52,13 +45,26 @@ VERSE_NUMBER = (
 """VerSe label numbers of the levels that the phantom can have."""
 
 
+@dataclass(frozen=True, eq=False)
+class Phantom:
+    """The phantom with all that it was made from.
+
+    ``scan`` is the CT with its vertebra labels (VerSe); ``structures`` is a label map of everything that has a number
+    in TotalSegmentator 2 (``schemes.STRUCTURES``), on the same grid and with the same vertebrae.
+    """
+
+    parameters: PhantomParameters
+    scan: Scan
+    structures: LabelMap
+
+
 def build_phantom(parameters: PhantomParameters = DEFAULT) -> Scan:
     """Build a healthy, straight and symmetric spine inside a trunk, as a CT would show it.
 
     Parameters
     ----------
     parameters : PhantomParameters
-        Range of levels, voxel size, noise, seed and age.
+        Person, range of levels, voxel size and scanner.
 
     Returns
     -------
@@ -67,34 +73,95 @@ def build_phantom(parameters: PhantomParameters = DEFAULT) -> Scan:
         labelled, 15 mm of the body above and below are shown without labels. The middle of the S1 end plate lies
         at the world's origin. Same parameters, same bytes.
     """
+    return _build(parameters, named=False)[0]
+
+
+def build_whole_phantom(parameters: PhantomParameters = DEFAULT) -> Phantom:
+    """Build the same phantom with a label map of all its structures: ribs, lungs, vessels, organs, muscles."""
+    scan, names = _build(parameters, named=True)
+    levels = levels_of("totalsegmentator", tuple(int(n) for n in np.flatnonzero(np.bincount(names.ravel()))))
+    return Phantom(parameters, scan, LabelMap(names, scan.grid, levels, "totalsegmentator", source="phantom"))
+
+
+def _build(parameters: PhantomParameters, *, named: bool) -> tuple[Scan, np.ndarray]:
+    """Build the scan and the array of its structures, which is empty where it is not asked for."""
     rng = np.random.default_rng(parameters.seed)
     column = build_column()
     grid = _place_grid(column, parameters)
-    axes = axes_of(grid)
+    axes = axes_of(grid).scaled(1 / parameters.size)
     drawn = draw_bones(column, axes)
-    bones = part_bones(drawn, JOINT_MM)
-    gap = max(JOINT_MM, LABEL_GAP_VOXELS * max(parameters.spacing_mm))
+    gap = max(JOINT_MM, LABEL_GAP_VOXELS * max(parameters.spacing_mm) / parameters.size)
     numbers = {level: VERSE_NUMBER[level] for level in parameters.levels}
     labels = label_bones(part_bones(drawn, gap), numbers, grid.shape)
-    image = _soft_tissue(column, axes, parameters, rng)
-    _paint_skeleton(image, bones, column, axes, parameters, rng)
-    image = blurred(image, parameters.spacing_mm)
-    image += parameters.noise_hu * sample_grain(grid.shape, (NOISE_GRAIN_MM,) * 3, parameters.spacing_mm, rng=rng)
-    hu = np.clip(np.rint(image), -1024, 3071).astype(np.int16)
+    names = np.zeros(grid.shape if named else (0, 0, 0), dtype=np.uint8)
+    image = _paint(part_bones(drawn, JOINT_MM), column, axes, parameters, names, rng=rng)
+    hu = _scan(image, parameters, rng=rng)
+    if named:
+        _name_vertebrae(names, labels, numbers)
     levels = {number: level for level, number in VERSE_NUMBER.items()}
-    return Scan(
+    scan = Scan(
         LabelMap(labels, grid, levels, source="phantom"), Volume(hu, grid, storage=Storage("int16"), source="phantom")
     )
+    return scan, names
+
+
+def _paint(
+    spine: Mapping[Level, Bone],
+    column: Column,
+    axes: Axes,
+    parameters: PhantomParameters,
+    names: np.ndarray,
+    *,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Paint the tissues on the grid, slab by slab."""
+    spacing = parameters.spacing_mm
+    voxel = float(np.mean(spacing)) / parameters.size
+    grain = sample_grain(axes.shape, (4.5, 4.5, 5.5), spacing, rng=rng)
+    texture = np.float32(TEXTURE_HU) * sample_grain(axes.shape, (0.7, 0.7, 1.6), spacing, rng=rng)
+    canal, frame = build_canal(column), build_frame(spine, column, parameters)
+    image = np.empty(axes.shape, dtype=np.float32)
+    across = slice(0, axes.shape[0]), slice(0, axes.shape[1])
+
+    def paint_slab(k: slice) -> None:
+        slab = Slab(image[..., k], axes.slab(k), grain[..., k], voxel, names[..., k] if names.size else None)
+        paint_trunk(slab)
+        paint_organs(slab, column)
+        paint_muscles(slab, canal)
+        paint_canal(slab, column, canal)
+        paint_discs(slab, column)
+        paint_frame(slab, (*across, k), frame, texture[..., k])
+
+    height = axes.shape[2]
+    each(paint_slab, [slice(start, min(start + SLAB, height)) for start in range(0, height, SLAB)])
+    return image
+
+
+def _scan(image: np.ndarray, parameters: PhantomParameters, *, rng: np.random.Generator) -> np.ndarray:
+    """Make of the tissues what the scanner shows: int16 HU with partial volume, blur and noise."""
+    spacing, kernel = parameters.spacing_mm, KERNELS[parameters.kernel]
+    slice_mm = parameters.slice_mm or spacing[2]
+    image = reconstructed(image, kernel, spacing, slice_mm, float(np.mean(spacing)))
+    image += np.float32(parameters.noise_hu) * sample_noise(image.shape, kernel, spacing, slice_mm, rng=rng)
+    return np.clip(np.rint(image), -1024, 3071).astype(np.int16)
+
+
+def _name_vertebrae(names: np.ndarray, labels: np.ndarray, numbers: Mapping[Level, int]) -> None:
+    """Name the vertebrae among the structures, in place: the voxels that are labelled, and no others."""
+    table = np.zeros(256, dtype=np.uint8)
+    for level, number in numbers.items():
+        table[number] = STRUCTURES["sacrum" if level is Level.S else f"vertebrae_{level.name}"]
+    np.copyto(names, table[labels], where=labels > 0)
 
 
 def _place_grid(column: Column, parameters: PhantomParameters) -> Grid:
     """Lay the grid round the levels asked for, symmetric about x = 0."""
-    low, high = _height_range(column, parameters)
+    low, high = (parameters.size * end for end in _height_range(column, parameters))
     spacing = np.array(parameters.spacing_mm)
-    extent = np.array([WIDTH_MM, FRONT_MM - BACK_MM, high - low])
+    extent = np.array([parameters.size * WIDTH_MM, parameters.size * (FRONT_MM - BACK_MM), high - low])
     width, depth, height = (int(n) for n in np.ceil(extent / spacing))
     affine = np.diag([*spacing, 1.0])
-    affine[:3, 3] = [-(width - 1) * spacing[0] / 2, BACK_MM, low]
+    affine[:3, 3] = [-(width - 1) * spacing[0] / 2, parameters.size * BACK_MM, low]
     return Grid((width, depth, height), affine)
 
 
@@ -106,47 +173,3 @@ def _height_range(column: Column, parameters: PhantomParameters) -> tuple[float,
         coarse.z[bone.box[2]][(bone.distance < 1).any(axis=(0, 1))] for bone in (bones[v] for v in parameters.levels)
     ]
     return float(min(z.min() for z in inside)) - MARGIN_MM, float(max(z.max() for z in inside)) + MARGIN_MM
-
-
-def _soft_tissue(column: Column, axes: Axes, parameters: PhantomParameters, rng: np.random.Generator) -> np.ndarray:
-    voxel = float(np.mean(parameters.spacing_mm))
-    grain = sample_grain(axes.shape, (4.5, 4.5, 5.5), parameters.spacing_mm, rng=rng)
-    canal = build_canal(column)
-    image = np.empty(axes.shape, dtype=np.float32)
-    for start in range(0, axes.shape[2], SLAB):
-        k = slice(start, start + SLAB)
-        slab = Slab(image[..., k], *axes.open((slice(None), slice(None), k)), grain[..., k], voxel)
-        paint_trunk(slab)
-        paint_organs(slab, column)
-        paint_muscles(slab, canal)
-        paint_canal(slab, column, canal)
-    paint_discs(image, column, axes, voxel)
-    return image
-
-
-def _paint_skeleton(
-    image: np.ndarray,
-    bones: Mapping[Level, Bone],
-    column: Column,
-    axes: Axes,
-    parameters: PhantomParameters,
-    rng: np.random.Generator,
-) -> None:
-    voxel = float(np.mean(parameters.spacing_mm))
-    grain = TEXTURE_HU * sample_grain(axes.shape, (0.7, 0.7, 1.6), parameters.spacing_mm, rng=rng)
-    spine = np.full(axes.shape, FAR_MM, dtype=np.float32)
-    for bone in bones.values():
-        np.minimum(spine[bone.box], bone.distance, out=spine[bone.box])
-    ribs = [build_rib(level, column) for level in RIB_LEVELS]
-    cartilage = rods_distance([rod for _, rods in ribs for rod in rods], axes)
-    paint(image, fill(cartilage, voxel), CARTILAGE_HU)
-    bony = rods_distance([rod for rods, _ in ribs for rod in rods] + build_sternum() + build_scapula(), axes)
-    clear = np.float32(JOINT_MM) - spine
-    paint_bone(image, np.maximum(bony, clear), voxel, RIB_MARROW_HU + grain, RIB_CORTEX_MM)
-    pelvis = axes.box((-180, -110, -140), (180, 110, 50))
-    if pelvis is not None:
-        wings = np.maximum(wing_distance(*axes.open(pelvis)), clear[pelvis])
-        paint_bone(image[pelvis], wings, voxel, 140.0 + grain[pelvis], POSTERIOR_CORTEX_MM)
-    for level, bone in bones.items():
-        marrow = parameters.trabecular_hu(level) + grain[bone.box]
-        paint_bone(image[bone.box], bone.distance, voxel, marrow, bone.cortex_mm)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from spinesim.anatomy.levels import Level
+from spinesim.phantom.canvas import Slab
 from spinesim.phantom.column import Column
-from spinesim.phantom.physics import Slab
 from spinesim.phantom.sacrum import sacral_pose
 from spinesim.phantom.solids import ellipse_distance
 from spinesim.phantom.sweep import Tube, draw_tube

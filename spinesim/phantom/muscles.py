@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spinesim.phantom.physics import Slab
+from spinesim.phantom.canvas import Slab
 from spinesim.phantom.solids import Rod, smooth_union, superellipse_distance
 from spinesim.phantom.sweep import Tube
 from spinesim.phantom.trunk import CAVITY, FAT_HU, MUSCLE_HU, SKIN, fat_mm

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from spinesim.anatomy.levels import Level
+from spinesim.phantom.canvas import Slab
 from spinesim.phantom.column import Column
-from spinesim.phantom.physics import Slab
 from spinesim.phantom.solids import Rod, ellipse_distance, ellipsoid_distance, smooth_intersection, smooth_union
 from spinesim.phantom.sweep import Tube, draw_tube
 from spinesim.phantom.trunk import AIR_HU, CAVITY, FAT_HU

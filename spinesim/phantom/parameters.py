@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from spinesim.anatomy.levels import RARE, Level, parse_level, region
 from spinesim.errors import LabelError
@@ -22,12 +22,22 @@ def _read_level(value: Any) -> Any:
         raise ValueError(str(error)) from error
 
 
+Sex = Literal["male", "female"]
+Kernel = Literal["soft", "standard", "bone"]
+
+SEX_SIZE = {"male": 1.04, "female": 0.96}
+"""Size of a vertebra against the mean table: male over female 1.06 to 1.10 in every dimension (Duman: L1 height
+25.94/23.57; Yadav: widths 1.06 to 1.09), shipped as mean x 1.04 and mean x 0.96."""
+
+STATURE_CM = {"male": 171.0, "female": 159.0, None: 165.0}
+"""Mean adult stature, world: NCD-RisC (2016), eLife 5:e13410 (recalled); None is the mean of both."""
+
 NamedLevel = Annotated[Level, BeforeValidator(_read_level)]
 Spacing = Annotated[float, Field(ge=0.4, le=3.0)]
 
 
 class PhantomParameters(BaseModel):
-    """Range of levels, grid, noise and age of the built-in healthy phantom.
+    """Person, range of levels, grid and scanner of the built-in healthy phantom.
 
     Parameters
     ----------
@@ -36,11 +46,19 @@ class PhantomParameters(BaseModel):
     spacing_mm : (3,) tuple of float
         Voxel size along x, y and z, 0.4 to 3 mm each.
     noise_hu : float
-        Standard deviation of the image noise, 0 to 100 HU.
+        Standard deviation of the image noise in a voxel, 0 to 100 HU.
     seed : int
-        Seed of texture and noise; the labels do not depend on it.
+        Seed of texture, bowel and noise; the labels of the bones do not depend on it.
     age_years : float
         Age that sets the trabecular HU, 18 to 100 years.
+    sex : "male", "female" or None
+        Makes the whole trunk 4 % larger or smaller than the mean of both sexes.
+    height_cm : float or None
+        Standing height, 140 to 210 cm; the whole trunk is scaled by its ratio to the mean of the sex.
+    kernel : "soft", "standard" or "bone"
+        Reconstruction kernel: how sharp edges are, and how fine the grain of the noise.
+    slice_mm : float or None
+        Thickness of a slice, at most 10 mm; None is the voxel's size along z, and it cannot be thinner than that.
 
     Raises
     ------
@@ -56,6 +74,10 @@ class PhantomParameters(BaseModel):
     noise_hu: float = Field(default=12.0, ge=0.0, le=100.0)
     seed: int = Field(default=0, ge=0)
     age_years: float = Field(default=40.0, ge=18.0, le=100.0)
+    sex: Sex | None = None
+    height_cm: float | None = Field(default=None, ge=140.0, le=210.0)
+    kernel: Kernel = "standard"
+    slice_mm: float | None = Field(default=None, gt=0.0, le=10.0)
 
     @field_validator("upper", "lower")
     @classmethod
@@ -66,6 +88,17 @@ class PhantomParameters(BaseModel):
             )
         return level
 
+    @field_validator("slice_mm")
+    @classmethod
+    def _leaves_no_gap(cls, slice_mm: float | None, info: ValidationInfo) -> float | None:
+        spacing = info.data.get("spacing_mm")
+        if slice_mm is not None and spacing is not None and slice_mm < spacing[2]:
+            raise ValueError(
+                f"phantom: expected slices at least as thick as their distance of {spacing[2]:g} mm, got {slice_mm:g}; "
+                "make them thicker or the spacing along z smaller"
+            )
+        return slice_mm
+
     @model_validator(mode="after")
     def _runs_from_the_head_down(self) -> PhantomParameters:
         if self.upper > self.lower:
@@ -73,6 +106,12 @@ class PhantomParameters(BaseModel):
                 f"phantom: expected upper at or above lower, got {self.upper.name} to {self.lower.name}; swap the two"
             )
         return self
+
+    @property
+    def size(self) -> float:
+        """How many times as large as the mean table the person is."""
+        stature = STATURE_CM[self.sex]
+        return SEX_SIZE.get(self.sex or "", 1.0) * (self.height_cm or stature) / stature
 
     @property
     def levels(self) -> tuple[Level, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -10,11 +10,30 @@ from scipy.ndimage import gaussian_filter
 CORTEX_HU = 1400.0
 """Dense cortical bone without partial volume (working value); a 0.5 mm shell then reads about 450 HU at 1.5 mm."""
 
-BLUR_MM = 0.7
-"""Standard deviation of the point spread of a soft body kernel (working value)."""
 
-NOISE_GRAIN_MM = 0.8
-"""Standard deviation of the grain of the noise (working value)."""
+@dataclass(frozen=True)
+class Kernel:
+    """A reconstruction kernel (working values, chosen so that edges and grain look like those of chest CTs).
+
+    ``blur_mm`` is the standard deviation of the point spread in the slice, ``edge`` the share of a wider blur that
+    is taken away again (0 for none), ``grain_mm`` the standard deviation of the finest grain of the noise.
+    """
+
+    blur_mm: float
+    edge: float
+    grain_mm: float
+
+
+KERNELS = {"soft": Kernel(0.95, 0.0, 0.85), "standard": Kernel(0.7, 0.0, 0.6), "bone": Kernel(0.5, 0.35, 0.35)}
+
+EDGE_MM = 1.2
+"""Standard deviation of the wider blur that a sharp kernel takes away."""
+
+RAMP = 0.85
+"""Share of its own blur, three times as wide, that is taken from the noise: the ramp filter leaves no slow waves."""
+
+LONGITUDINAL_BLUR_MM = 0.7
+"""Standard deviation of the point spread across slices, for slices as thick as their distance (working value)."""
 
 
 def fill(distance: np.ndarray, voxel_mm: float) -> np.ndarray:
@@ -25,50 +44,6 @@ def fill(distance: np.ndarray, voxel_mm: float) -> np.ndarray:
 def paint(image: np.ndarray, share: np.ndarray, hu: np.ndarray | float) -> None:
     """Replace a share of each voxel of ``image``, in place, by a tissue."""
     image += share * (hu - image)
-
-
-@dataclass(frozen=True, eq=False)
-class Slab:
-    """A piece of the image while it is painted, with the world coordinates of its voxels.
-
-    The one value of the phantom whose array is written to: tissues are laid over each other as on a canvas.
-
-    Parameters
-    ----------
-    image : (i, j, k) array
-        HU, float32.
-    x, y, z : array
-        World RAS in millimetres, shaped to broadcast against each other.
-    grain : (i, j, k) array
-        Coarse texture of mean 0 and standard deviation 1.
-    voxel_mm : float
-        Width over which a solid's edge is spread.
-    """
-
-    image: np.ndarray
-    x: np.ndarray
-    y: np.ndarray
-    z: np.ndarray
-    grain: np.ndarray
-    voxel_mm: float
-
-    @property
-    def place(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """World coordinates x, y, z."""
-        return self.x, self.y, self.z
-
-    def near_middle(self, half_width_mm: float) -> Slab:
-        """Give the part within a distance of the mid-sagittal plane; it paints on the same image."""
-        i = slice(*(int(end) for end in np.searchsorted(self.x.ravel(), (-half_width_mm, half_width_mm))))
-        return replace(self, image=self.image[i], x=self.x[i], grain=self.grain[i])
-
-    def meets(self, low_mm: float, high_mm: float) -> bool:
-        """Tell whether the slab has a voxel between two heights."""
-        return bool(self.z.min() <= high_mm and self.z.max() >= low_mm)
-
-    def paint(self, distance: np.ndarray, hu: np.ndarray | float, strength: float = 1.0) -> None:
-        """Lay a tissue over the inside of a solid, in place."""
-        paint(self.image, fill(distance, self.voxel_mm) * np.float32(strength), hu)
 
 
 def paint_bone(
@@ -93,12 +68,65 @@ def sample_grain(
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Sample a field of Gaussian grain with mean 0 and standard deviation 1, float32."""
-    white = rng.standard_normal(shape, dtype=np.float32)
-    sigma = [grain / step for grain, step in zip(grain_mm, spacing_mm, strict=True)]
-    field = gaussian_filter(white, sigma, mode="wrap", truncate=3.0)
+    field = _gauss(rng.standard_normal(shape, dtype=np.float32), grain_mm, spacing_mm, mode="wrap")
     return field / field.std()
 
 
-def blurred(image: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
-    """Blur with the scanner's point spread."""
-    return gaussian_filter(image, [BLUR_MM / step for step in spacing_mm], mode="nearest", truncate=3.0)
+def reconstructed(
+    image: np.ndarray,
+    kernel: Kernel,
+    spacing_mm: tuple[float, float, float],
+    slice_mm: float,
+    painted_mm: float,
+) -> np.ndarray:
+    """Blur, and sharpen, with the scanner's point spread.
+
+    Parameters
+    ----------
+    image : array
+        HU, with edges spread over ``painted_mm`` along every axis.
+    kernel : Kernel
+        Point spread in the slice.
+    spacing_mm : (3,) tuple
+        Voxel size.
+    slice_mm : float
+        Thickness of a slice; the profile is that of a box of this width, as wide a Gaussian.
+    painted_mm : float
+        Width over which edges are spread already.
+    """
+    across = np.sqrt(LONGITUDINAL_BLUR_MM**2 + max(slice_mm**2 - painted_mm**2, 0) / 12)
+    sharp = _gauss(image, (kernel.blur_mm, kernel.blur_mm, across), spacing_mm)
+    if not kernel.edge:
+        return sharp
+    wide = _gauss(sharp, (EDGE_MM, EDGE_MM, 0.0), spacing_mm)
+    return sharp + np.float32(kernel.edge) * (sharp - wide)
+
+
+def sample_noise(
+    shape: tuple[int, int, int],
+    kernel: Kernel,
+    spacing_mm: tuple[float, float, float],
+    slice_mm: float,
+    *,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Sample the grain of filtered back-projection, mean 0 and standard deviation 1, float32.
+
+    The ramp filter takes the slow waves out of the noise of a slice; neighbouring slices share theirs as far as
+    they overlap.
+    """
+    white = _gauss(rng.standard_normal(shape, dtype=np.float32), (0, 0, 0.35 * slice_mm), spacing_mm, mode="wrap")
+    grain = kernel.grain_mm
+    fine = _gauss(white, (grain, grain, 0), spacing_mm, mode="wrap")
+    fine -= np.float32(RAMP) * _gauss(white, (3 * grain, 3 * grain, 0), spacing_mm, mode="wrap")
+    return fine / fine.std()
+
+
+def _gauss(
+    image: np.ndarray,
+    sigma_mm: tuple[float, float, float],
+    spacing_mm: tuple[float, float, float],
+    mode: str = "nearest",
+) -> np.ndarray:
+    sigma = [mm / step for mm, step in zip(sigma_mm, spacing_mm, strict=True)]
+    return gaussian_filter(image, sigma, mode=mode, truncate=3.0)

@@ -32,6 +32,14 @@ class Axes:
         """Coordinates of a box, shaped to broadcast against each other."""
         return self.x[box[0], None, None], self.y[None, box[1], None], self.z[None, None, box[2]]
 
+    def scaled(self, factor: float) -> Axes:
+        """Give the axes of a grid that is so many times as large, about the origin."""
+        return Axes(*(axis * np.float32(factor) for axis in (self.x, self.y, self.z)))
+
+    def slab(self, k: slice) -> Axes:
+        """Give the axes of some of its slices."""
+        return Axes(self.x, self.y, self.z[k])
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Number of voxels along each axis."""

@@ -21,6 +21,8 @@ RIB_MARROW_HU = 110.0
 CARTILAGE_HU = 115.0
 STEP_MM = 7.0
 FAR_MM = np.float32(20.0)
+REACH_MM = 4.0
+"""Room round a rod in which its distance is evaluated."""
 
 _DROP_MM = dict(zip(RIB_LEVELS, (26, 42, 56, 66, 76, 86, 94, 96, 92, 84, 62, 42), strict=True))
 _END_DEG = dict(zip(RIB_LEVELS, (140, 146, 148, 148, 147, 145, 142, 138, 132, 124, 100, 66), strict=True))
@@ -101,12 +103,18 @@ def build_scapula() -> list[Rod]:
     ]
 
 
+def rods_box(rods: list[Rod]) -> tuple[np.ndarray, np.ndarray]:
+    """Give the lowest and the highest corner of a box round rods, with room for their surface."""
+    reach = max(max(rod.start_radii + rod.end_radii) for rod in rods) + REACH_MM
+    ends = np.array([end for rod in rods for end in (rod.start, rod.end)])
+    return ends.min(axis=0) - reach, ends.max(axis=0) + reach
+
+
 def rods_distance(rods: list[Rod], axes: Axes) -> np.ndarray:
-    """Signed distance to rods and their mirror images on the whole grid, capped at ``FAR_MM``."""
+    """Signed distance to rods and their mirror images, capped at ``FAR_MM``."""
     distance = np.full(axes.shape, FAR_MM, dtype=np.float32)
     for rod in rods:
-        reach = max(rod.start_radii + rod.end_radii) + 4.0
-        low, high = np.minimum(rod.start, rod.end) - reach, np.maximum(rod.start, rod.end) + reach
+        low, high = rods_box([rod])
         for side in (1, -1):
             ends = sorted((side * low[0], side * high[0]))
             box = axes.box((ends[0], low[1], low[2]), (ends[1], high[1], high[2]))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from spinesim.phantom.physics import Slab
+from spinesim.phantom.canvas import Slab
 from spinesim.phantom.solids import superellipse_distance
 
 AIR_HU, FAT_HU, SKIN_HU, MUSCLE_HU = -1000.0, -105.0, 15.0, 56.0

@@ -6,7 +6,8 @@ import json
 import os
 import re
 import shutil
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,17 @@ def file_names(subject: str, *, with_image: bool, compress: bool = True) -> dict
     return names if with_image else {key: name for key, name in names.items() if key not in ("ct", "unknown")}
 
 
-def check_target(out: Path, *, overwrite: bool) -> None:
+def check_target(out: Path, *, overwrite: bool, own: Collection[str] | None = None) -> None:
     """Refuse, before any work is done, a folder that cannot or must not be written.
+
+    Parameters
+    ----------
+    out : Path
+        Folder to make.
+    overwrite : bool
+        Replace a folder of the same kind that was written earlier.
+    own : collection of str or None
+        Names that such a folder holds, and must all hold; None for a case, whose record tells them.
 
     Raises
     ------
@@ -53,7 +63,7 @@ def check_target(out: Path, *, overwrite: bool) -> None:
     whole = _whole(out)
     try:
         _recover(whole)
-        _check_folder(out, whole, overwrite)
+        _check_folder(out, whole, overwrite, own)
         _check_parent(out)
     except OSError as error:
         raise OutputError(
@@ -62,7 +72,7 @@ def check_target(out: Path, *, overwrite: bool) -> None:
         ) from error
 
 
-def _check_folder(out: Path, whole: Path, overwrite: bool) -> None:
+def _check_folder(out: Path, whole: Path, overwrite: bool, own: Collection[str] | None) -> None:
     """A folder that is not there yet, or an earlier case that may be replaced; never a link to somewhere else."""
     if whole.is_symlink():
         raise OutputError(
@@ -76,7 +86,7 @@ def _check_folder(out: Path, whole: Path, overwrite: bool) -> None:
         raise OutputError(
             f"{out}: expected a folder that does not exist yet, got one; choose another --out, or pass --overwrite"
         )
-    if foreign := _foreign(whole):
+    if foreign := _foreign(whole, own):
         raise OutputError(
             f"{out}: expected a folder with nothing but a case that spinesim wrote, got one with {foreign[0]}; "
             "choose another --out"
@@ -136,11 +146,25 @@ def write_case(
     check_target(out, overwrite=overwrite)
     subject = subject_name((case.before.image or case.before.labels).source)
     names = file_names(subject, with_image=case.before.image is not None, compress=compress)
+    with whole_folder(out) as partial:
+        _write_files(case, partial, names, inputs or {}, run or Run(seconds=0.0, started=""))
+    return {key: out / name for key, name in names.items()}
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Give a hidden folder to write into, which takes the place of ``out`` once all is written.
+
+    Raises
+    ------
+    OutputError
+        When the disk is full or something cannot be written; ``out`` is then as it was.
+    """
     partial = _partial(_whole(out))
     made = [folder for folder in partial.parents if not folder.exists()]
     try:
         partial.mkdir(parents=True)
-        _write_files(case, partial, names, inputs or {}, run or Run(seconds=0.0, started=""))
+        yield partial
         _take_place(partial, _whole(out))
     except OutputError as error:
         raise OutputError(str(error).replace(str(partial), str(out))) from error
@@ -152,7 +176,6 @@ def write_case(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         _drop_empty(made)
-    return {key: out / name for key, name in names.items()}
 
 
 def _whole(out: Path) -> Path:
@@ -180,10 +203,13 @@ def _aside(out: Path) -> Path:
     return out.with_name(f".{out.name}.aside")
 
 
-def _foreign(out: Path) -> list[str]:
-    """Names in a folder that are not those of the files of the one case whose record lies there."""
+def _foreign(out: Path, own: Collection[str] | None) -> list[str]:
+    """Names in a folder that it would not hold if spinesim had written it; some name where it lacks one of its own."""
     found = sorted(entry.name for entry in out.iterdir())
     folders = {name for name in found if (out / name).is_dir()}
+    if own is not None:
+        strange = [name for name in found if name not in own or name in folders]
+        return strange or (found if set(own) - set(found) else [])
     records = [name for name in found if re.fullmatch(r"sub-[A-Za-z0-9]+_record\.json", name)]
     if len(records) != 1:
         return found
