@@ -17,13 +17,13 @@ from spinesim.phantom.column import Column, build_column
 from spinesim.phantom.discs import paint_discs
 from spinesim.phantom.frame import build_frame, paint_frame
 from spinesim.phantom.muscles import paint_muscles
-from spinesim.phantom.organs import paint_organs
+from spinesim.phantom.organs import build_body_tube, paint_organs
 from spinesim.phantom.parallel import each
 from spinesim.phantom.parameters import PhantomParameters
 from spinesim.phantom.physics import KERNELS, reconstructed, sample_grain, sample_noise
 from spinesim.phantom.raster import Axes, axes_of
 from spinesim.phantom.skeleton import JOINT_MM, Bone, draw_bones, label_bones, part_bones
-from spinesim.phantom.trunk import paint_trunk
+from spinesim.phantom.trunk import draw_layers, paint_trunk
 
 DEFAULT = PhantomParameters()
 
@@ -34,8 +34,8 @@ SLAB = 24
 LABEL_GAP_VOXELS = 1.5
 """Least gap between two labels, so that no voxel of one is a neighbour of the other."""
 
-TEXTURE_HU = 32.0
-"""Standard deviation of the grain of cancellous bone (working value)."""
+TEXTURE_HU, TRABECULA_MM = 62.0, (0.35, 0.35, 1.0)
+"""Standard deviation of the grain of cancellous bone, and how long it is along each axis (working values)."""
 
 VERSE_NUMBER = (
     {Level(rank): rank for rank in range(Level.C1, Level.T12 + 1)}
@@ -118,16 +118,17 @@ def _paint(
     spacing = parameters.spacing_mm
     voxel = float(np.mean(spacing)) / parameters.size
     grain = sample_grain(axes.shape, (4.5, 4.5, 5.5), spacing, rng=rng)
-    texture = np.float32(TEXTURE_HU) * sample_grain(axes.shape, (0.7, 0.7, 1.6), spacing, rng=rng)
-    canal, frame = build_canal(column), build_frame(spine, column, parameters)
+    texture = np.float32(TEXTURE_HU) * sample_grain(axes.shape, TRABECULA_MM, spacing, rng=rng)
+    canal, bodies, frame = build_canal(column), build_body_tube(column), build_frame(spine, column, parameters)
     image = np.empty(axes.shape, dtype=np.float32)
     across = slice(0, axes.shape[0]), slice(0, axes.shape[1])
 
     def paint_slab(k: slice) -> None:
         slab = Slab(image[..., k], axes.slab(k), grain[..., k], voxel, names[..., k] if names.size else None)
-        paint_trunk(slab)
-        paint_organs(slab, column)
-        paint_muscles(slab, canal)
+        layers = draw_layers(slab)
+        paint_trunk(slab, layers)
+        paint_organs(slab, layers, column, bodies)
+        paint_muscles(slab, layers, canal)
         paint_canal(slab, column, canal)
         paint_discs(slab, column)
         paint_frame(slab, (*across, k), frame, texture[..., k])

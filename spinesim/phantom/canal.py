@@ -44,4 +44,4 @@ def paint_canal(slab: Slab, column: Column, canal: Tube) -> None:
     pose = column.poses[LOWEST_CORD]
     end, _ = canal.line.coordinates(*np.array([[pose.y_mm], [pose.z_mm]]))
     cord = ellipse_distance(x, offset, np.minimum(half_w / 2, 5.5), np.minimum(half_d / 2, 4))
-    slab.paint(np.maximum(cord, end[0] - along), CORD_HU)
+    slab.paint(np.maximum(cord, end[0] - along), CORD_HU, name="spinal_cord")

@@ -31,6 +31,12 @@ from spinesim.phantom.thorax import (
 
 WING_HU = 140.0
 
+DENSER_HU, DENSER_MM = 55.0, 5.0
+"""Cancellous bone is denser towards the shell: by how much, and from how deep (working values)."""
+
+CORTEX_SPREAD = 0.22
+"""Standard deviation of the shell's thickness, as a share of it."""
+
 _PELVIS = ((-180.0, -110.0, -140.0), (180.0, 110.0, 50.0))
 
 
@@ -91,8 +97,11 @@ def paint_frame(slab: Slab, box: Box, frame: Frame, texture: np.ndarray) -> None
         paint_bone(part.image, wings, slab.voxel_mm, WING_HU + texture[pelvis], POSTERIOR_CORTEX_MM)
         part.mark(wings < 0, "hip_{side}")
     for bone, (mine, there) in met:
-        marrow, distance = np.float32(frame.marrow_hu[bone.level]) + texture[there], bone.distance[mine]
-        paint_bone(slab.image[there], distance, slab.voxel_mm, marrow, bone.cortex_mm[mine])
+        distance = bone.distance[mine]
+        dense = np.float32(DENSER_HU) * np.clip(1 + distance / np.float32(DENSER_MM), 0, 1)
+        marrow = np.float32(frame.marrow_hu[bone.level]) + texture[there] + dense
+        cortex = bone.cortex_mm[mine] * (1 + np.float32(CORTEX_SPREAD) * slab.grain[there])
+        paint_bone(slab.image[there], distance, slab.voxel_mm, marrow, cortex)
         slab.part(there).mark(distance < 0, "nothing")
 
 

@@ -1,4 +1,4 @@
-"""The muscles of back and wall, and the fat between them.
+"""The muscles beside the spine, and the fat between them.
 
 Working values, drawn by eye after chest and abdomen CTs.
 """
@@ -10,35 +10,46 @@ import numpy as np
 from spinesim.phantom.canvas import Slab
 from spinesim.phantom.solids import Rod, smooth_union, superellipse_distance
 from spinesim.phantom.sweep import Tube
-from spinesim.phantom.trunk import CAVITY, FAT_HU, MUSCLE_HU, SKIN, fat_mm
+from spinesim.phantom.trunk import FAT_HU, MUSCLE_HU, RIB_CAGE_MM, Layers
 
 _PSOAS = (
     Rod((27.0, 5.0, 150.0), (40.0, 18.0, 55.0), (8.0, 9.0), (19.0, 20.0), up=(0.0, 1.0, 0.0)),
     Rod((40.0, 18.0, 55.0), (66.0, 42.0, -60.0), (19.0, 20.0), (16.0, 17.0), up=(0.0, 1.0, 0.0)),
 )
-_PSOAS_TOP_MM = 165.0
+_QUADRATUS = Rod((50.0, -28.0, 170.0), (78.0, -26.0, 34.0), (13.0, 6.0), (20.0, 8.0), up=(0.25, 1.0, 0.0))
+_LOINS_MM = 185.0
+CREST_OF_RIBS_MM = 165.0
+"""Above this height the back's muscles lie on the ribs."""
 
 
-def paint_muscles(slab: Slab, canal: Tube) -> None:
-    """Paint psoas, and fat round and within the erector spinae and in the wall, into a slab, in place."""
+def paint_muscles(slab: Slab, layers: Layers, canal: Tube) -> None:
+    """Paint psoas, quadratus lumborum and erector spinae with the fat round and within it into a slab."""
     x, y, z = slab.place
-    if slab.meets(-np.inf, _PSOAS_TOP_MM):
-        upper, lower = (rod.distance(np.abs(x), y, z) for rod in _PSOAS)
-        slab.paint(smooth_union(upper, lower, 4.0), MUSCLE_HU)
-    muscle = SKIN.distance(x, y, z) + fat_mm(z).astype(np.float32)
-    wall = np.maximum(np.abs(muscle + 11 + 2 * slab.grain) - np.float32(0.5), muscle)
-    slab.paint(np.maximum(wall, -CAVITY.distance(x, y, z, 4.0)), FAT_HU, 0.7)
-    _paint_erector(slab.near_middle(60.0), canal)
+    if slab.meets(-np.inf, _LOINS_MM):
+        side = np.abs(x)
+        slab.paint(_QUADRATUS.distance(side, y, z), MUSCLE_HU)
+        upper, lower = (rod.distance(side, y, z) for rod in _PSOAS)
+        psoas = smooth_union(upper, lower, 4.0)
+        slab.paint(psoas - np.float32(1.2), FAT_HU, 0.6)
+        slab.paint(psoas, MUSCLE_HU + 3 * slab.grain, name="iliopsoas_{side}")
+    _paint_erector(slab, layers, canal)
 
 
-def _paint_erector(slab: Slab, canal: Tube) -> None:
-    """Erector spinae of both sides in a sheath of fat, with a cleft between its columns."""
+def _paint_erector(slab: Slab, layers: Layers, canal: Tube) -> None:
+    """Erector spinae of both sides in a sheath of fat, with streaks of fat between its columns."""
+    i = slice(*(int(end) for end in np.searchsorted(slab.axes.x, (-62.0, 62.0))))
+    muscle, cage, slab = layers.muscle[i], layers.rib_cage[i], slab.part((i, slice(None), slice(None)))
     x, y, z = slab.place
     _, offset = canal.line.coordinates(y, z)
     sideways, backward = np.abs(x) - 27, offset + 27
-    back = np.maximum(SKIN.distance(x, y, z) + fat_mm(z).astype(np.float32), offset + 5)
-    erector = superellipse_distance(sideways, backward, np.float32(26.0), np.float32(17.0), 2.6)
-    slab.paint(np.maximum(erector, back), MUSCLE_HU)
-    slab.paint(np.maximum(np.abs(erector) - np.float32(0.6), back), FAT_HU, 0.8)
-    cleft = np.abs(sideways + np.float32(0.3) * backward + 2 * slab.grain) - np.float32(0.4)
-    slab.paint(np.maximum(np.maximum(cleft, erector), back), FAT_HU, 0.5)
+    gutter = np.maximum(34 - np.abs(x), 0) * np.float32(1.5)
+    on_the_ribs = np.where(z > CREST_OF_RIBS_MM, np.float32(RIB_CAGE_MM - 1) - cage - gutter, np.float32(-9.0))
+    back = np.maximum(np.maximum(muscle + 1, offset + 5), on_the_ribs)
+    round_back = superellipse_distance(sideways, backward, np.float32(27.0), np.float32(18.0), 2.6)
+    slab.paint(np.maximum(round_back - np.float32(1.0), back), FAT_HU, 0.8)
+    slab.paint(np.maximum(round_back, back), MUSCLE_HU + 3 * slab.grain, name="autochthon_{side}")
+    for slope, at, strength in ((0.3, 0.0, 0.55), (-0.25, -14.0, 0.4), (0.6, 14.0, 0.4)):
+        cleft = np.abs(sideways - np.float32(at) + np.float32(slope) * backward + 3 * slab.grain) - 0.7 * slab.grain
+        slab.paint(np.maximum(np.maximum(cleft, round_back + 1), back), FAT_HU, strength)
+    streaks = np.maximum((np.float32(1.7) - slab.grain) * 2, np.maximum(round_back + 2, back))
+    slab.paint(streaks, FAT_HU, 0.35)

@@ -94,12 +94,12 @@ def build_sternum() -> list[Rod]:
 
 def build_scapula() -> list[Rod]:
     """Give the right shoulder blade, arms raised, as flat rods: blade, outer border and spine."""
-    tip, inner, outer = (106.0, -76.0, 292.0), (84.0, -76.0, 382.0), (134.0, -44.0, 372.0)
+    tip, inner, outer = (102.0, -66.0, 292.0), (80.0, -66.0, 382.0), (126.0, -40.0, 372.0)
     return [
         Rod(tip, inner, (5.0, 2.4), (6.0, 2.4), up=_BLADE_NORMAL),
-        Rod(tip, ((inner[0] + outer[0]) / 2, -66.0, 377.0), (6.0, 1.7), (24.0, 1.7), up=_BLADE_NORMAL),
+        Rod(tip, ((inner[0] + outer[0]) / 2, -57.0, 377.0), (6.0, 1.7), (24.0, 1.7), up=_BLADE_NORMAL),
         Rod(tip, outer, (4.0, 4.0), (6.0, 6.0), up=_BLADE_NORMAL),
-        Rod((86.0, -80.0, 362.0), (132.0, -66.0, 388.0), (5.0, 3.5), (6.0, 5.0), up=_BLADE_NORMAL),
+        Rod((84.0, -71.0, 362.0), (124.0, -55.0, 388.0), (5.0, 3.5), (6.0, 5.0), up=_BLADE_NORMAL),
     ]
 
 
