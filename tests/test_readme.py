@@ -63,6 +63,15 @@ def test_a_users_own_scan(at_a_users_desk):
     }
 
 
+def test_the_phantoms_command_writes_what_the_table_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (command,) = [line for line in SHELL if line.startswith("spinesim phantom")]
+    said = run(f"{command} --spacing 3 3 3")
+    assert said.startswith("0\n"), said
+    written = {path.name for path in Path("phantom").iterdir()}
+    assert written == set(re.findall(r"`(sub-phantom_\S+)`", README))
+
+
 def test_the_three_lines_of_python(at_a_users_desk):
     (code,) = [text for kind, text in BLOCKS if kind == "python"]
     exec(compile(code, "README.md", "exec"), {})

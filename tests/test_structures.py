@@ -26,7 +26,7 @@ HU = {
     "spinal_cord": (25, 50),
     "costal_cartilages": (70, 140),
     "urinary_bladder": (-20, 25),
-    "trachea": (-1000, -850),
+    "trachea": (-1001, -850),
 }
 """Median HU of the named voxels (``tissue_hu.csv``)."""
 

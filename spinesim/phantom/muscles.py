@@ -42,7 +42,7 @@ def _paint_erector(slab: Slab, layers: Layers, canal: Tube) -> None:
     x, y, z = slab.place
     _, offset = canal.line.coordinates(y, z)
     sideways, backward = np.abs(x) - 27, offset + 27
-    gutter = np.maximum(34 - np.abs(x), 0) * np.float32(1.5)
+    gutter = np.maximum(46 - np.abs(x), 0) * np.float32(1.3)
     on_the_ribs = np.where(z > CREST_OF_RIBS_MM, np.float32(RIB_CAGE_MM - 1) - cage - gutter, np.float32(-9.0))
     back = np.maximum(np.maximum(muscle + 1, offset + 5), on_the_ribs)
     round_back = superellipse_distance(sideways, backward, np.float32(27.0), np.float32(18.0), 2.6)

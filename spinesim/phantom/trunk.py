@@ -36,7 +36,7 @@ _CAVITY = (
     (-44, -36, -26, -50, -66, -70, -70, -65, -50, -38, -22, 5, 40, 80),
     (66, 84, 96, 102, 107, 107, 103, 94, 81, 74, 68, 66, 76, 100),
 )
-_WALL = ((-110, -40, 20, 80, 170), (78, 58, 34, 21, 15))
+_WALL = ((-110, -40, 20, 80, 170), (66, 50, 32, 21, 15))
 """Thickness of the belly's wall at the flanks over height; below the crest the pelvis takes its place."""
 
 RECTUS_MM = 11.0
@@ -102,7 +102,7 @@ def draw_layers(slab: Slab) -> Layers:
 def _belly_distance(x: np.ndarray, y: np.ndarray, z: np.ndarray, muscle: np.ndarray, cage: np.ndarray) -> np.ndarray:
     """The belly: inside its wall below, inside the ribs above."""
     flank = np.interp(z, *_WALL).astype(np.float32)
-    front = np.clip((y - 40) / 50, 0, 1)
+    front = np.clip((y - 15) / 35, 0, 1) * np.clip((110 - np.abs(x)) / 50, 0, 1)
     wall = muscle + flank + front * (np.float32(RECTUS_MM) - flank)
     bed = np.float32(KIDNEY_BED_MM) + np.float32(0.8) * np.maximum(-35 - z, 0)
     open_belly = smooth_intersection(wall, bed - y, 14.0)
