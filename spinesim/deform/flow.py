@@ -16,6 +16,7 @@ from spinesim.deform.field import Field, field_grid
 from spinesim.deform.kernels import blend_nodes, carry_back
 from spinesim.deform.regions import DistanceMap
 from spinesim.deform.torch_kernels import CPU, TorchCarrier, open_device
+from spinesim.errors import ConfigError
 
 POINTS_AT_ONCE = 400_000
 """Points carried in one call: bounds the memory of the double-precision coordinates."""
@@ -35,14 +36,18 @@ SPLINE_MARGIN = 12
 class FlowSettings:
     """How finely the flow is followed.
 
-    ``steps`` in time, ``shell_mm`` that touching bones give up, ``power`` of the weights' fall-off, ``spacing_mm`` of
-    the field's nodes.
+    ``steps`` in time, ``shell_mm`` that touching bones give up, ``power`` of the weights' fall-off (1.5 or 2),
+    ``spacing_mm`` of the field's nodes.
     """
 
     steps: int = 12
     shell_mm: float = 1.6
     power: float = 2.0
     spacing_mm: float = 2.5
+
+    def __post_init__(self) -> None:
+        if self.power not in (1.5, 2.0):
+            raise ConfigError(f"flow: expected weights that fall with a power of 1.5 or 2, got {self.power:g}")
 
 
 Held = tuple[DistanceMap, Motion | None]
