@@ -12,7 +12,7 @@ from spinesim.phantom.canvas import Slab
 from spinesim.phantom.column import Column
 from spinesim.phantom.parameters import PhantomParameters
 from spinesim.phantom.pelvis import wing_distance
-from spinesim.phantom.physics import paint_bone
+from spinesim.phantom.physics import fill, paint_bone
 from spinesim.phantom.raster import Box, overlap
 from spinesim.phantom.skeleton import JOINT_MM, POSTERIOR_CORTEX_MM, Bone
 from spinesim.phantom.solids import Rod
@@ -34,6 +34,9 @@ WING_HU = 140.0
 DENSER_HU, DENSER_MM = 55.0, 5.0
 """Cancellous bone is denser towards the shell: by how much, and from how deep (working values)."""
 
+VEIN_HU = 110.0
+"""How much darker than the marrow the basivertebral vein is (working value)."""
+
 CORTEX_SPREAD = 0.22
 """Standard deviation of the shell's thickness, as a share of it."""
 
@@ -50,6 +53,8 @@ class Frame:
         The vertebrae and the sacrum on the grid.
     marrow_hu : mapping of Level to float
         Mean HU of their cancellous bone.
+    veins : mapping of Level to Rod
+        The basivertebral vein of each body, from the middle of its back wall inwards.
     flat : tuple of (str, rods)
         Name and right half of ribs, sternum and shoulder blades.
     cartilage : tuple of Rod
@@ -58,6 +63,7 @@ class Frame:
 
     spine: Mapping[Level, Bone]
     marrow_hu: Mapping[Level, float]
+    veins: Mapping[Level, Rod]
     flat: tuple[tuple[str, list[Rod]], ...]
     cartilage: list[Rod]
 
@@ -68,7 +74,15 @@ def build_frame(spine: Mapping[Level, Bone], column: Column, parameters: Phantom
     named = [(f"rib_{{side}}_{n}", rods) for n, (rods, _) in enumerate(ribs, start=1)]
     flat = (*named, ("sternum", build_sternum()), ("scapula_{side}", build_scapula()))
     marrow = {level: parameters.trabecular_hu(level) for level in spine}
-    return Frame(spine, marrow, flat, [rod for _, rods in ribs for rod in rods])
+    veins = {level: _vein(level, column) for level in column.dimensions}
+    return Frame(spine, marrow, veins, flat, [rod for _, rods in ribs for rod in rods])
+
+
+def _vein(level: Level, column: Column) -> Rod:
+    dims, pose = column.dimensions[level], column.poses[level]
+    back, inner = pose.to_world(-dims.depth / 2, 0.0), pose.to_world(-0.1 * dims.depth, 0.0)
+    up = (0.0, float(np.sin(pose.lean)), float(np.cos(pose.lean)))
+    return Rod((0.0, *back), (0.0, *inner), (5.0, 2.2), (3.0, 1.2), up=up)
 
 
 def paint_frame(slab: Slab, box: Box, frame: Frame, texture: np.ndarray) -> None:
@@ -100,6 +114,9 @@ def paint_frame(slab: Slab, box: Box, frame: Frame, texture: np.ndarray) -> None
         distance = bone.distance[mine]
         dense = np.float32(DENSER_HU) * np.clip(1 + distance / np.float32(DENSER_MM), 0, 1)
         marrow = np.float32(frame.marrow_hu[bone.level]) + texture[there] + dense
+        if bone.level in frame.veins:
+            vein = frame.veins[bone.level].distance(*slab.part(there).place)
+            marrow = marrow - np.float32(VEIN_HU) * fill(vein, slab.voxel_mm)
         cortex = bone.cortex_mm[mine] * (1 + np.float32(CORTEX_SPREAD) * slab.grain[there])
         paint_bone(slab.image[there], distance, slab.voxel_mm, marrow, cortex)
         slab.part(there).mark(distance < 0, "nothing")
