@@ -117,7 +117,7 @@ def _cervical(dims: Dimensions) -> tuple[Rod, ...]:
     long = 34.0 if dims.level is Level.C7 else 15.0
     root, wing_y = (dims.w_sup / 2 - 1, front + 1, -1.0), front
     if dims.level is Level.C7:
-        root, wing_y = (_pedicle(dims).end[0], dims.canal_y - 1, -1.0), dims.canal_y
+        root, wing_y = (_pedicle(dims).end[0], dims.canal_y - 1, -2.0), dims.canal_y
     tip = (0.0, back - 3 - long, -2.0 - 0.42 * long)
     return (
         Rod((pillar, dims.canal_y - 3, 0.0), (0.0, back - 2.5, -2.0), (2.6, 5.0), (2.4, 5.8)),
