@@ -33,6 +33,9 @@ LAYER = 1.2
 CUT_SHARE = 0.8
 """A bone is cut where more of it lies on the face than this share of its body's cross-section."""
 
+SEEN_MM = 1.0
+"""A way shorter than this tells no direction."""
+
 TYPICAL_DISC_MM = 5.0
 """Gap assumed between a body that the edge cuts and its measured neighbour."""
 
@@ -104,10 +107,11 @@ def _rough_poses(silhouettes: dict[Level, Silhouette]) -> dict[Level, Frame]:
     poses = {}
     for rank, level in enumerate(order):
         above, below = order[max(rank - 1, 0)], order[min(rank + 1, len(order) - 1)]
-        up = seeds[above] - seeds[below] if above != below else np.array([0.0, 0.0, 1.0])
-        forward = seeds[level] - silhouettes[level].voxel_centres().mean(axis=0)
-        if np.linalg.norm(np.cross(unit(up), forward)) < 1.0:
-            forward = np.array([0.0, 1.0, 0.0])
+        up, forward = seeds[above] - seeds[below], seeds[level] - silhouettes[level].voxel_centres().mean(axis=0)
+        if np.linalg.norm(up) < SEEN_MM:
+            up = np.array([0.0, 0.0, 1.0])
+        if np.linalg.norm(np.cross(unit(up), forward)) < SEEN_MM:
+            forward = np.array([0.0, 1.0, 0.0] if abs(unit(up)[1]) < 0.9 else [0.0, 0.0, 1.0])
         poses[level] = Frame(seeds[level], square_axes(up, forward))
     return poses
 
