@@ -14,6 +14,8 @@ from spinesim.anatomy.curves import coronal_tilt
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import Scan
+from spinesim.deform.solids import build_solids
+from spinesim.deform.warp import Carriage, carry_rigidly
 from spinesim.series.case import OutputGrid, bone_fidelity, simulate
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -142,3 +144,16 @@ def test_verse004_keeps_every_promise():
         pytest.skip("the real label map is not here (../shared/data)")
     case = simulate(spinesim.read_scan(None, labels), spinesim.Scoliosis(cobb_deg=35, apex="L1"))
     keep_promises(case, rms_mm=0.1)
+
+
+def test_a_bone_shifted_along_the_axes_of_its_grid_keeps_its_volume(small_phantom):
+    """Its end plates then lie in whole layers at one depth, which all or nothing would add or take away."""
+    labels = small_phantom.labels
+    solids = build_solids(labels)
+    for shift_mm in (0.9, 1.4, 1.5):
+        motion = np.eye(4)
+        motion[2, 3] = shift_mm
+        carried = carry_rigidly(labels, solids, {level: Carriage(motion) for level in labels.numbers}, labels.grid)
+        for number in set(labels.present) - on_the_edge(Scan(labels)):
+            ratio = np.count_nonzero(carried.voxels == number) / np.count_nonzero(labels.voxels == number)
+            assert abs(ratio - 1) <= 0.02, (shift_mm, number)

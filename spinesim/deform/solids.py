@@ -19,6 +19,10 @@ BEYOND_MM = -10.0
 """Depth that counts outside a bone's block."""
 
 
+LAYER_SHARE = 0.005
+"""A layer at one depth is divided when all or nothing of it would miss a bone's volume by more than this share."""
+
+
 @dataclass(frozen=True, eq=False)
 class Solid:
     """A bone as a signed distance (mm, positive inside) on its own block of voxels.
@@ -45,6 +49,20 @@ class Solid:
         first = np.array([side.start for side in box])
         carry_depth(self.depth, np.ascontiguousarray(rest_from_output[:3]), first, BEYOND_MM, out)
         return out
+
+    def filled(self, depth: Float[np.ndarray, "a b c"], output: Grid) -> Bool[np.ndarray, "a b c"]:
+        """Voxels of a box that lie in the bone, as many as its volume asks for.
+
+        Where a whole layer lies at the depth of the cut (an end plate along the axes of the grid), those of it that are
+        deepest among their neighbours make the number up.
+        """
+        level = self.level_of_equal_volume(depth, output)
+        mask, wanted = depth > level, round(self.volume_mm3 / output.voxel_volume_mm3)
+        lacking, layer = wanted - np.count_nonzero(mask), np.flatnonzero(depth == level)
+        if not self.cut and min(lacking, len(layer) - lacking) > LAYER_SHARE * wanted:
+            around = ndimage.uniform_filter(depth, 3).ravel()[layer]
+            mask.ravel()[layer[np.argsort(-around, kind="stable")[:lacking]]] = True
+        return mask
 
     def level_of_equal_volume(self, depth: np.ndarray, output: Grid) -> float:
         """Depth at which to cut a bone's surface so that it keeps its volume: interpolation rounds thin parts off.

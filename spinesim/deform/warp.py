@@ -93,7 +93,7 @@ def carry_rigidly(
         solid, motion = solids[number], carriages[level].motion
         box = _reach(solid, motion, 0.0, output)
         depth = solid.carried(motion, output, box)
-        owner[box][depth > solid.level_of_equal_volume(depth, output)] = number
+        owner[box][solid.filled(depth, output)] = number
     return labels.with_voxels(owner, output)
 
 
@@ -144,7 +144,7 @@ def _inside(
         return voxels[inside], sources[inside]
     box = _reach(solid, carriage.motion, 0.0, output)
     depth = solid.carried(carriage.motion, output, box)
-    voxels = np.argwhere(depth > solid.level_of_equal_volume(depth, output)) + [side.start for side in box]
+    voxels = np.argwhere(solid.filled(depth, output)) + [side.start for side in box]
     sources = field.sources(output, voxels)
     if len(voxels) == 0:
         return voxels, sources
