@@ -21,6 +21,14 @@ class PathologyError(SpinesimError):
     """The deformity asked for is one that this spine cannot take."""
 
 
+class OutOfReachError(PathologyError):
+    """A deformity of this size is more than a spine can take: the ``reason``, and the ``nearest`` size to aim at."""
+
+    def __init__(self, reason: str, nearest: float, unit: str) -> None:
+        super().__init__(f"{reason}; the nearest possible value on this spine is {nearest:.0f} {unit}")
+        self.reason, self.nearest, self.unit = reason, nearest, unit
+
+
 class ConfigError(SpinesimError):
     """A parameter or a configuration key is out of its range or unknown."""
 

@@ -20,7 +20,7 @@ BEYOND_MM = -10.0
 
 
 LAYER_SHARE = 0.005
-"""A layer at one depth is divided when all or nothing of it would miss a bone's volume by more than this share."""
+"""A layer at one depth is divided when leaving it out would miss a bone's volume by more than this share."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class Solid:
         level = self.level_of_equal_volume(depth, output)
         mask, wanted = depth > level, round(self.volume_mm3 / output.voxel_volume_mm3)
         lacking, layer = wanted - np.count_nonzero(mask), np.flatnonzero(depth == level)
-        if not self.cut and min(lacking, len(layer) - lacking) > LAYER_SHARE * wanted:
+        if not self.cut and lacking > LAYER_SHARE * wanted:
             around = ndimage.uniform_filter(depth, 3).ravel()[layer]
             mask.ravel()[layer[np.argsort(-around, kind="stable")[:lacking]]] = True
         return mask

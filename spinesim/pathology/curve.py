@@ -128,12 +128,13 @@ def best_solution(task: CurveTask, cobb_deg: float) -> CurveSolution:
     Of the tries the first that keeps the hard rules and meets size and apex is taken, else the one that comes closest.
     """
     cobb = float(np.deg2rad(cobb_deg))
+    nod = _nod(task, cobb - abs(task.own_cobb))
     bests: list[CurveSolution] = []
     for by_room in (False, True):
         for widen in WIDENINGS if task.free_ends else WIDENINGS[:1]:
             wider = _widened(task, *widen, by_room=by_room)
             for smooth in (0.0, 0.5, 1.0):
-                tried = _solve(wider, cobb, smooth)
+                tried = _solve(wider, cobb, nod, smooth)
                 if not bests or tried.miss(task, cobb) < bests[-1].miss(task, cobb) - 0.05:
                     bests.append(tried)
                 if tried.miss(task, cobb) <= 1.0 or tried.harshness() > 1.0:
@@ -183,7 +184,7 @@ def _room(spine: Spine) -> Float[np.ndarray, " n"]:
     return np.append(np.cumsum((room * steps.sum() / room.sum())[::-1])[::-1], 0.0)
 
 
-def _solve(task: CurveTask, cobb: float, smooth: float) -> CurveSolution:
+def _solve(task: CurveTask, cobb: float, nod: Float[np.ndarray, " n"], smooth: float) -> CurveSolution:
     """Correct size and apex of the curve until the moved spine measures both (0.05 degrees; a quarter level).
 
     ``smooth`` is the share of each level's own deviation from the spine's slow course that is taken away.
@@ -192,7 +193,7 @@ def _solve(task: CurveTask, cobb: float, smooth: float) -> CurveSolution:
     task = replace(task, own_tilt=task.own_tilt + smooth * task.deviation)
     spacing = float(-np.diff(task.shape.places).mean())
     for _ in range(12):
-        bend = _bend(task, shape, size)
+        bend = _bend(task, shape, size, nod)
         bent = bend_spine(task.spine, bend)
         measured, apex = _read(task, bent.moved)
         breaches = check_bend(bent, np.rad2deg(bend.wedge))
@@ -217,15 +218,14 @@ def _read(task: CurveTask, moved: Spine) -> tuple[float, float]:
     return 0.0, task.apex_rank
 
 
-def _bend(task: CurveTask, shape: CurveShape, cobb: float) -> Bend:
-    """Build the bend for a size and shape of the curve, its ends in balance."""
+def _bend(task: CurveTask, shape: CurveShape, cobb: float, nod: Float[np.ndarray, " n"]) -> Bend:
+    """Build the bend for a size and shape of the curve and a forward lean, its ends in balance."""
     led = _leaders(task.spine)
-    nod = _nod(task, cobb - abs(task.own_cobb))[led]
     turn = _turn(task, shape, cobb - task.own_cobb)[led]
 
     def bend(share: float) -> Bend:
         tilt = (tilt_profile(shape, cobb, share) - task.own_tilt)[led]
-        return Bend(tilt, nod, turn, _wedge(task, shape, tilt))
+        return Bend(tilt, nod[led], turn, _wedge(task, shape, tilt))
 
     def offset(share: float) -> float:
         moved = bend_spine(task.spine, bend(share)).moved.whole

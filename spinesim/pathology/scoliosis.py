@@ -11,7 +11,7 @@ from spinesim.anatomy.curves import Side, coronal_tilt, find_curves, lateral_off
 from spinesim.anatomy.levels import Level, levels_between, parse_level, region
 from spinesim.anatomy.measure import Measures
 from spinesim.anatomy.vertebra import Spine
-from spinesim.errors import LabelError, PathologyError
+from spinesim.errors import LabelError, OutOfReachError, PathologyError
 from spinesim.pathology.bend import plan_bend
 from spinesim.pathology.curve import (
     APEX_TOLERANCE,
@@ -142,11 +142,8 @@ def _(scoliosis: Scoliosis, spine: Spine, aim: Goals) -> Proposal:
     task = _lay_out(scoliosis, spine)
     solution = best_solution(task, aim["cobb_deg"])
     if solution.broken:
-        nearest = nearest_deg(task, aim["cobb_deg"])
-        raise PathologyError(
-            f"scoliosis of {scoliosis.cobb_deg:g} degrees at {scoliosis.apex}: expected that {solution.broken}; "
-            f"the nearest possible value on this spine is {nearest:.0f} degrees"
-        )
+        reason = f"scoliosis of {scoliosis.cobb_deg:g} degrees at {scoliosis.apex}: expected that {solution.broken}"
+        raise OutOfReachError(reason, nearest_deg(task, aim["cobb_deg"]), "degrees")
     warnings = tuple(map(str, solution.breaches))
     return Proposal(plan_bend(spine, solution.bend), solution.bent.moved, _details(task, solution), warnings)
 

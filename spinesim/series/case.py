@@ -21,7 +21,7 @@ from spinesim.deform.deformation import Deformation, build_deformation, carriage
 from spinesim.deform.solids import Solid, build_solids
 from spinesim.deform.torch_kernels import CPU
 from spinesim.deform.warp import carry_rigidly
-from spinesim.errors import ConfigError, PathologyError
+from spinesim.errors import ConfigError, OutOfReachError, PathologyError
 from spinesim.pathology.proposal import Goals, Proposal, goals_of, propose, read_goals, remarks_on
 
 TOLERANCE = 1.0
@@ -129,7 +129,7 @@ def simulate(
     best = None
     for correction in range(CORRECTIONS):
         if correction:
-            proposal = propose(pathology, spine, search.aim)
+            proposal = _propose(start, pathology, search.aim)
         case = _carry_out(start, pathology, proposal, output, seed, device, told)
         if search.learn(read_goals(pathology, case.after_measures)):
             best = case
@@ -179,13 +179,35 @@ def _rehearse(start: _Start, pathology: BaseModel) -> tuple[Search, Proposal]:
     search = Search(asked, asked)
     for _ in range(CORRECTIONS):
         aim = search.aim
-        proposal = propose(pathology, start.spine, aim)
-        carried = carry_rigidly(start.scan.labels, start.solids, carriages_of(proposal.plan), start.scan.grid)
-        if search.learn(read_goals(pathology, measure_spine(estimate_spine(carried)))):
+        proposal = _propose(start, pathology, aim)
+        if search.learn(_measure_carried(start, pathology, proposal)):
             best = aim, proposal
         if search.least <= CLOSE:
             break
     return Search(asked, best[0]), best[1]
+
+
+def _propose(start: _Start, pathology: BaseModel, aim: Goals) -> Proposal:
+    """Plan a pathology; where it is refused, name what the nearest plan measures, not what it aims at.
+
+    Raises
+    ------
+    PathologyError
+        When the spine cannot take it.
+    """
+    try:
+        return propose(pathology, start.spine, aim)
+    except OutOfReachError as refusal:
+        (goal,) = aim
+        nearest = propose(pathology, start.spine, {goal: refusal.nearest})
+        measured = _measure_carried(start, pathology, nearest)[goal]
+        raise OutOfReachError(refusal.reason, np.floor(measured), refusal.unit) from None
+
+
+def _measure_carried(start: _Start, pathology: BaseModel, proposal: Proposal) -> Goals:
+    """What labels measure that a plan carries rigidly, without a flow."""
+    carried = carry_rigidly(start.scan.labels, start.solids, carriages_of(proposal.plan), start.scan.grid)
+    return read_goals(pathology, measure_spine(estimate_spine(carried)))
 
 
 def _carry_out(
