@@ -1,4 +1,4 @@
-"""Label maps from stored numbers: made whole, put together, given their levels, carried to another grid."""
+"""Label maps from stored numbers: made whole, put together, given their levels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import LabelMap, Storage, Volume
 from spinesim.anatomy.schemes import STRUCTURES, detect_scheme, levels_of, measure_heights
@@ -110,37 +109,6 @@ def assign_levels(labels: LabelMap, scheme: str, mapping: Mapping[int, Level] | 
     return replace(labels, levels=levels, scheme=scheme)
 
 
-def resample_labels(labels: LabelMap, grid: Grid) -> LabelMap:
-    """Carry labels to another grid by nearest neighbour, slice by slice; 0 outside.
-
-    Raises
-    ------
-    LabelError
-        When no level lies inside the other grid.
-
-    Warns
-    -----
-    ScanWarning
-        When some labels lie outside.
-    """
-    voxels = np.zeros(grid.shape, labels.voxels.dtype, order="F")
-    for k, into in enumerate(slices(voxels)):
-        into[...] = _sample_slice(labels, grid, k)
-    moved = labels.with_voxels(voxels, grid)
-    if not moved.numbers:
-        raise LabelError(
-            f"{labels.source}: expected vertebrae inside the image ({grid.describe()}), got none there; "
-            "check that the two belong together"
-        )
-    if lost := sorted(set(labels.present) - set(moved.present)):
-        warnings.warn(
-            f"{labels.source}: expected every label inside the image, got {lost} outside; they are left out",
-            ScanWarning,
-            stacklevel=3,
-        )
-    return moved
-
-
 def slices(voxels: np.ndarray) -> list[np.ndarray]:
     """Views of the slices along k, the order in which they lie in a file."""
     return [voxels[:, :, k] for k in range(voxels.shape[2])]
@@ -160,18 +128,3 @@ def _detect(labels: LabelMap, heights: Mapping[int, float]) -> str:
             stacklevel=5,
         )
     return scheme
-
-
-def _sample_slice(labels: LabelMap, grid: Grid, k: int) -> np.ndarray:
-    """Labels at the voxel centres of one slice of another grid, (i, j)."""
-    there_from_here = labels.grid.voxel_from_world @ grid.world_from_voxel
-    i, j = np.ogrid[: grid.shape[0], : grid.shape[1]]
-    nearest = [
-        np.floor(row[0] * i + row[1] * j + (row[2] * k + row[3] + 0.5)).astype(np.int64) for row in there_from_here[:3]
-    ]
-    inside = np.logical_and.reduce(
-        [(index >= 0) & (index < size) for index, size in zip(nearest, labels.grid.shape, strict=True)]
-    )
-    sampled = np.zeros(inside.shape, labels.voxels.dtype)
-    sampled[inside] = labels.voxels[tuple(index[inside] for index in nearest)]
-    return sampled

@@ -13,9 +13,9 @@ import yaml
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.itkfiles import read_dicom, read_itk
 from spinesim.anatomy.labelmaps import assign_levels, build_labels, merge_structures, slices
-from spinesim.anatomy.labelmaps import resample_labels as resample
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.nifti import read_nifti
+from spinesim.anatomy.resampling import resample_labels as redraw
 from spinesim.anatomy.scan import LabelMap, Scan, Volume
 from spinesim.anatomy.schemes import STRUCTURES, parse_mapping
 from spinesim.errors import GeometryError, LabelError, ScanError, ScanWarning
@@ -134,7 +134,7 @@ def read_scan(
     image = read_volume(ct) if ct is not None else None
     drawn = read_labels(labels, scheme=scheme, mapping=mapping)
     if image is not None and resample_labels and not image.grid.matches(drawn.grid):
-        drawn = resample(drawn, image.grid)
+        drawn = redraw(drawn, image.grid)
     return Scan(drawn, image)
 
 

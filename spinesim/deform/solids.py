@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.grid import Grid
+from spinesim.anatomy.resampling import signed_depth
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.threads import map_threads
 from spinesim.deform.kernels import carry_depth
@@ -89,11 +90,7 @@ def _solid(labels: LabelMap, number: int) -> Solid:
     start = np.array([side.start for side in box]) - 2
     stop = np.array([side.stop for side in box]) + 2
     mask = np.pad(labels.voxels[box] == number, 2)
-    spacing = labels.grid.spacing_mm
-    inside = ndimage.distance_transform_edt(mask, sampling=spacing)
-    outside = ndimage.distance_transform_edt(~mask, sampling=spacing)
-    half = spacing.min() / 2
-    depth = np.where(mask, inside - half, half - outside).astype(np.float32, order="C")
+    depth = signed_depth(mask, labels.grid.spacing_mm)
     cut = any(side.start == 0 or side.stop == n for side, n in zip(box, labels.grid.shape, strict=True))
     volume = float(np.count_nonzero(mask)) * labels.grid.voxel_volume_mm3
     return Solid(depth, labels.grid.cropped(tuple(start), tuple(stop)), count_pieces(mask), volume, cut)
