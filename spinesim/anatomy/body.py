@@ -81,7 +81,7 @@ class Columns:
         return self.frame.to_world(np.concatenate(both))
 
 
-def measure_body(bone: Silhouette, frame: Frame) -> Body | None:
+def measure_body(bone: Silhouette, frame: Frame, rounds: int = ROUNDS) -> Body | None:
     """Measure a vertebral body, starting from a rough frame.
 
     The body is what lies in front of the canal. Along its axis, columns one millimetre apart are followed
@@ -93,7 +93,7 @@ def measure_body(bone: Silhouette, frame: Frame) -> Body | None:
     Body or None
         None where no body can be made out.
     """
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         canal = find_canal(bone, frame)
         if canal is not None:
             frame = Frame(frame.centre, square_axes(frame.axes[:, 2], frame.centre - canal))
@@ -242,8 +242,7 @@ def fit_plate(columns: Columns, ends: Float[np.ndarray, " n"]) -> EndPlate:
     design = np.column_stack([np.ones_like(ends), columns.right, columns.anterior])
     weights = np.ones_like(ends)
     for _ in range(6):
-        root = np.sqrt(weights)
-        offset, across, along = np.linalg.lstsq(design * root[:, None], ends * root, rcond=None)[0]
+        offset, across, along = np.linalg.lstsq((design.T * weights) @ design, (design.T * weights) @ ends)[0]
         residual = ends - design @ (offset, across, along)
         weights = np.clip(1 - (residual / PLATE_TOLERANCE_MM) ** 2, 0, None) ** 2
     right, anterior = columns.right.mean(), columns.anterior.mean()

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial import ConvexHull, QhullError
 
-from spinesim.anatomy.body import Body, Frame, measure_body, measure_sacrum
+from spinesim.anatomy.body import ROUNDS, Body, Frame, measure_body, measure_sacrum
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import LabelMap
@@ -40,11 +40,18 @@ TYPICAL_DISC_MM = 5.0
 """Gap assumed between a body that the edge cuts and its measured neighbour."""
 
 
-def estimate_spine(labels: LabelMap) -> Spine:
+def estimate_spine(labels: LabelMap, guess: Spine | None = None) -> Spine:
     """Find every vertebra of a label map.
 
     Vertebrae that the edge of the volume cuts, and C1 and C2, which have no body to measure, get a pose from their
     neighbours and no heights.
+
+    Parameters
+    ----------
+    labels : LabelMap
+        Vertebrae, with their levels.
+    guess : Spine, optional
+        Where they should be: a quick look, which starts from these poses and refines them less.
 
     Raises
     ------
@@ -52,9 +59,11 @@ def estimate_spine(labels: LabelMap) -> Spine:
         When no level has a whole body inside the volume.
     """
     silhouettes = cut_out_levels(labels)
-    poses = _rough_poses(silhouettes)
+    poses = {v.level: Frame(v.centre, v.axes) for v in guess if v.level in silhouettes} if guess else {}
+    rounds = ROUNDS - 1 if poses else ROUNDS
+    poses = poses or _rough_poses(silhouettes)
     with_body = [level for level in silhouettes if Level.C3 <= level < Level.S]
-    measures = map_threads(lambda level: measure_body(silhouettes[level], poses[level]), with_body)
+    measures = map_threads(lambda level: measure_body(silhouettes[level], poses[level], rounds), with_body)
     bodies = dict(zip(with_body, measures, strict=True))
     shorn = _shorn_levels(silhouettes) | _faced_levels(silhouettes, bodies)
     measured = {

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import logging
 import math
 import warnings
-import zlib
 from collections.abc import Callable
+from gzip import BadGzipFile
 from io import BufferedIOBase
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from isal import igzip, isal_zlib
 from nibabel.spatialimages import HeaderDataError
 
 from spinesim.anatomy.grid import Grid
@@ -52,7 +52,7 @@ def read_nifti(path: Path) -> Volume:
     try:
         with path.open("rb") as raw:
             packed = raw.peek(2)[:2] == b"\x1f\x8b"
-            stream = gzip.GzipFile(fileobj=raw, mode="rb") if packed else raw
+            stream = igzip.IGzipFile(fileobj=raw, mode="rb") if packed else raw
             header = _decode_header(stream.read(540), path)
             grid = build_grid(_shape(header, path), lambda: _affine(header, path), path)
             check_claim(
@@ -62,7 +62,7 @@ def read_nifti(path: Path) -> Volume:
             )
             stream.seek(int(header["vox_offset"]))
             voxels = _decode_voxels(stream, header.get_data_dtype(), grid.shape, path)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, BadGzipFile, isal_zlib.IsalError) as error:
         raise ScanError(
             f"{path}: expected a whole gzip file, got a damaged or shortened one ({error}); copy or convert it again"
         ) from error

@@ -69,6 +69,12 @@ class Plan:
 
     anchors: tuple[Anchor, ...]
 
+    @property
+    def travel_mm(self) -> float:
+        """The farthest that a pivot of an anchor goes, along its way."""
+        ways = [np.diff(apply_motions(a.motion.knots, a.motion.pivot), axis=0) for a in self.anchors]
+        return max((float(np.linalg.norm(way, axis=1).sum()) for way in ways), default=0.0)
+
     def at_level(self, level: Level) -> dict[Part, Anchor]:
         """The anchors of a level by part."""
         return {anchor.part: anchor for anchor in self.anchors if anchor.level == level}

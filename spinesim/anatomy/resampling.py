@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.grid import Grid
+from spinesim.anatomy.sampling import sample_block
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.threads import map_threads
 from spinesim.errors import LabelError, ScanWarning
@@ -73,9 +74,9 @@ def _redraw(labels: LabelMap, number: int, grid: Grid) -> tuple[Box, Float[np.nd
     low = np.clip(np.floor(reached.min(axis=0)), 0, grid.shape).astype(int)
     high = np.clip(np.ceil(reached.max(axis=0)) + 1, low, grid.shape).astype(int)
     into: Box = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
-    shape = tuple(high - low)
+    shape = (int(high[0] - low[0]), int(high[1] - low[1]), int(high[2] - low[2]))
     if 0 in shape:
         return into, np.empty(shape, np.float32)
     there = block.voxel_from_world @ grid.cropped(tuple(low), tuple(high)).world_from_voxel
     beyond = -float(labels.grid.spacing_mm.max())
-    return into, ndimage.affine_transform(depth, there[:3, :3], there[:3, 3], shape, order=1, cval=beyond)
+    return into, sample_block(depth, there, shape, beyond)

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.grid import Grid
+from spinesim.anatomy.sampling import sample_block
 
 SMOOTHING_MM = 1.2
 """Width (standard deviation) of the Gaussian that rounds the voxel staircase off."""
@@ -36,9 +37,7 @@ class Silhouette:
     ) -> Float[np.ndarray, "n m h"]:
         """Occupancy on a lattice placed in the world (trilinear; 0 outside the box)."""
         here = self.grid.voxel_from_world @ world_from_lattice
-        return ndimage.affine_transform(
-            self.occupancy, here[:3, :3], here[:3, 3], shape, order=1, mode="constant", prefilter=False
-        )
+        return sample_block(self.occupancy, here, shape, 0.0)
 
     def voxel_centres(self) -> Float[np.ndarray, "n 3"]:
         """World positions of the voxels of the bone."""

@@ -77,5 +77,19 @@ def _body(hu: np.ndarray) -> Bool[np.ndarray, "i j k"]:
         return solid
     body = pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax())
     for axis in range(3):
-        body |= np.stack([ndimage.binary_fill_holes(plane) for plane in np.moveaxis(body, axis, 0)], axis=axis)
+        body |= _holes(body, axis)
     return ndimage.binary_dilation(body, iterations=1)
+
+
+def _holes(mask: Bool[np.ndarray, "i j k"], axis: int) -> Bool[np.ndarray, "i j k"]:
+    """What a mask encloses in its slices across an axis: pieces of the rest that reach no edge of their slice."""
+    beside = np.zeros((3, 3, 3), dtype=bool)
+    for other in {0, 1, 2} - {axis}:
+        beside.swapaxes(0, other)[:, 1, 1] = True
+    pieces, count = ndimage.label(~mask, structure=beside)
+    open_pieces = np.zeros(count + 1, dtype=bool)
+    open_pieces[0] = True
+    for other in {0, 1, 2} - {axis}:
+        for edge in (0, -1):
+            open_pieces[np.take(pieces, edge, axis=other)] = True
+    return ~open_pieces[pieces]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -28,6 +28,9 @@ COARSE_MM = 6.0
 NEAR_MM = 18.0
 """Nodes that come nearer than this to an anchor are followed themselves."""
 
+FEWEST_STEPS = 6
+"""Steps in time that even a small motion is given."""
+
 SPLINE_MARGIN = 12
 """Nodes by which a grid is carried on before a spline is laid through it, so that its edge does not matter."""
 
@@ -36,18 +39,23 @@ SPLINE_MARGIN = 12
 class FlowSettings:
     """How finely the flow is followed.
 
-    ``steps`` in time, ``shell_mm`` that touching bones give up, ``power`` of the weights' fall-off (1.5 or 2),
-    ``spacing_mm`` of the field's nodes.
+    ``steps`` in time, of about ``step_mm`` for the anchor that goes farthest; ``shell_mm`` that touching bones give up;
+    ``power`` of the weights' fall-off (1.5 or 2); ``spacing_mm`` of the field's nodes.
     """
 
     steps: int = 12
     shell_mm: float = 1.6
     power: float = 2.0
     spacing_mm: float = 2.5
+    step_mm: float = 6.0
 
     def __post_init__(self) -> None:
         if self.power not in (1.5, 2.0):
             raise ConfigError(f"flow: expected weights that fall with a power of 1.5 or 2, got {self.power:g}")
+
+    def for_travel(self, travel_mm: float) -> FlowSettings:
+        """The same with as many steps as the way of the anchor that goes farthest needs."""
+        return replace(self, steps=max(FEWEST_STEPS, int(np.ceil(travel_mm / self.step_mm))))
 
 
 Held = tuple[DistanceMap, Motion | None]

@@ -269,10 +269,10 @@ def sample_nearest(labels, kept, displacement, scale, shift, world, voxel, out):
                 out[i, j, k] = labels[x, y, z] if inside and kept[labels[x, y, z]] else 0
 
 
-@njit(parallel=True, cache=True)
+@njit(nogil=True, cache=True)
 def trace_sources(points, displacement, scale, shift, world, out):
-    """World points that output voxels (rows of indices) come from."""
-    for n in prange(points.shape[0]):
+    """World points that output voxels (rows of indices) come from; serial, for callers have a bone a thread."""
+    for n in range(points.shape[0]):
         i, j, k = points[n, 0], points[n, 1], points[n, 2]
         x, y, z = i * scale[0] + shift[0], j * scale[1] + shift[1], k * scale[2] + shift[2]
         a, b, c = int(x), int(y), int(z)
@@ -287,45 +287,3 @@ def trace_sources(points, displacement, scale, shift, world, out):
             out[n, axis] = (
                 near * (1 - u) + far * u + world[axis, 0] * i + world[axis, 1] * j + world[axis, 2] * k + world[axis, 3]
             )
-
-
-@njit(parallel=True, cache=True)
-def carry_depth(depth, rest_from_output, first, beyond, out):
-    """Depth below a rigid bone's surface, over a block of output voxels (trilinear).
-
-    Parameters
-    ----------
-    depth : (i, j, k) float32
-        The bone at rest (mm, positive inside), on its own block of voxels.
-    rest_from_output : (3, 4) float64
-        Output voxels to voxels of that block.
-    first : (3,) int64
-        First output voxel of the block that is filled.
-    beyond : float
-        Depth outside the bone's block.
-    out : (a, b, c) float32
-        Overwritten.
-    """
-    ni, nj, nk = depth.shape
-    m = rest_from_output
-    for row in prange(out.shape[0]):
-        i = row + first[0]
-        for column in range(out.shape[1]):
-            j = column + first[1]
-            for plane in range(out.shape[2]):
-                k = plane + first[2]
-                x = m[0, 0] * i + m[0, 1] * j + m[0, 2] * k + m[0, 3]
-                y = m[1, 0] * i + m[1, 1] * j + m[1, 2] * k + m[1, 3]
-                z = m[2, 0] * i + m[2, 1] * j + m[2, 2] * k + m[2, 3]
-                if x < 0 or y < 0 or z < 0 or x > ni - 1 or y > nj - 1 or z > nk - 1:
-                    out[row, column, plane] = beyond
-                    continue
-                a, b, c = min(int(x), ni - 2), min(int(y), nj - 2), min(int(z), nk - 2)
-                u, v, w = x - a, y - b, z - c
-                near = (depth[a, b, c] * (1 - w) + depth[a, b, c + 1] * w) * (1 - v) + (
-                    depth[a, b + 1, c] * (1 - w) + depth[a, b + 1, c + 1] * w
-                ) * v
-                far = (depth[a + 1, b, c] * (1 - w) + depth[a + 1, b, c + 1] * w) * (1 - v) + (
-                    depth[a + 1, b + 1, c] * (1 - w) + depth[a + 1, b + 1, c + 1] * w
-                ) * v
-                out[row, column, plane] = near * (1 - u) + far * u

@@ -12,9 +12,9 @@ from scipy import ndimage
 from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.resampling import signed_depth
+from spinesim.anatomy.sampling import sample_block
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.threads import map_threads
-from spinesim.deform.kernels import carry_depth
 
 BEYOND_MM = -10.0
 """Depth that counts outside a bone's block."""
@@ -45,11 +45,12 @@ class Solid:
 
     def carried(self, motion: Float[np.ndarray, "4 4"], output: Grid, box: Box) -> Float[np.ndarray, "a b c"]:
         """Depth at the voxels of a box of an output grid when the bone moves rigidly (``new_from_old``)."""
-        out = np.empty([side.stop - side.start for side in box], dtype=np.float32)
-        rest_from_output = self.grid.voxel_from_world @ np.linalg.inv(motion) @ output.world_from_voxel
-        first = np.array([side.start for side in box])
-        carry_depth(self.depth, np.ascontiguousarray(rest_from_output[:3]), first, BEYOND_MM, out)
-        return out
+        i, j, k = (side.stop - side.start for side in box)
+        if 0 in (i, j, k):
+            return np.empty((i, j, k), dtype=np.float32)
+        here = output.cropped(tuple(side.start for side in box), tuple(side.stop for side in box))
+        rest_from_output = self.grid.voxel_from_world @ np.linalg.inv(motion) @ here.world_from_voxel
+        return sample_block(self.depth, rest_from_output, (i, j, k), BEYOND_MM)
 
     def filled(self, depth: Float[np.ndarray, "a b c"], output: Grid) -> Bool[np.ndarray, "a b c"]:
         """Voxels of a box that lie in the bone, as many as its volume asks for.

@@ -72,8 +72,10 @@ def warp_labels(
     it. A bone that was in one piece stays in one piece.
     """
     owner = np.zeros(output.shape, dtype=labels.voxels.dtype, order="F")
-    for level, number in labels.numbers.items():
-        _claim(owner, solids, number, carriages[level], field, output)
+    numbers = labels.numbers
+    lying = map_threads(lambda level: _inside(solids[numbers[level]], carriages[level], field, output), numbers)
+    for number, (voxels, sources) in zip(numbers.values(), lying, strict=True):
+        _claim(owner, solids, number, voxels, sources)
     boxes = bounding_boxes(owner)
     map_threads(lambda number: _mend(owner[boxes[number]], number, solids[number].pieces), boxes)
     warped = _warp_others(labels, field, output)
@@ -89,11 +91,14 @@ def carry_rigidly(
     Other labels are left out; of two bones that claim a voxel the lower one gets it.
     """
     owner = np.zeros(output.shape, dtype=labels.voxels.dtype, order="F")
-    for level, number in labels.numbers.items():
-        solid, motion = solids[number], carriages[level].motion
+
+    def carried(level: Level) -> tuple[Box, Bool[np.ndarray, "a b c"]]:
+        solid, motion = solids[labels.numbers[level]], carriages[level].motion
         box = _reach(solid, motion, 0.0, output)
-        depth = solid.carried(motion, output, box)
-        owner[box][solid.filled(depth, output)] = number
+        return box, solid.filled(solid.carried(motion, output, box), output)
+
+    for number, (box, filled) in zip(labels.numbers.values(), map_threads(carried, labels.numbers), strict=True):
+        owner[box][filled] = number
     return labels.with_voxels(owner, output)
 
 
@@ -112,15 +117,13 @@ def _claim(
     owner: UInt[np.ndarray, "i j k"],
     solids: Mapping[int, Solid],
     number: int,
-    carriage: Carriage,
-    field: Field,
-    output: Grid,
+    mine: np.ndarray,
+    sources: Float[np.ndarray, "n 3"],
 ) -> None:
-    """Give a bone the output voxels that lie in it.
+    """Give a bone the output voxels that lie in it, and that the field takes from ``sources``.
 
     A voxel that another bone has too goes to the one that the field puts it deeper into.
     """
-    mine, sources = _inside(solids[number], carriage, field, output)
     before = owner[tuple(mine.T)]
     disputed = before > 0
     depth = solids[number].at(sources[disputed])

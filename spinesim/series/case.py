@@ -30,6 +30,9 @@ TOLERANCE = 1.0
 CLOSE = 0.3
 """Distance at which corrections stop."""
 
+TRUSTED = 1.0
+"""A correction of less than this is not rehearsed once more: the case itself is measured anyhow."""
+
 CORRECTIONS = 5
 """Corrections on rigidly carried labels before the flow, and after it."""
 
@@ -180,9 +183,13 @@ def _rehearse(start: _Start, pathology: BaseModel) -> tuple[Search, Proposal]:
     for _ in range(CORRECTIONS):
         aim = search.aim
         proposal = _propose(start, pathology, aim)
-        if search.learn(_measure_carried(start, pathology, proposal)):
+        closer = search.learn(_measure_carried(start, pathology, proposal))
+        if closer:
             best = aim, proposal
         if search.least <= CLOSE:
+            break
+        if closer and search.least <= TRUSTED:
+            best = search.aim, _propose(start, pathology, search.aim)
             break
     return Search(asked, best[0]), best[1]
 
@@ -207,7 +214,7 @@ def _propose(start: _Start, pathology: BaseModel, aim: Goals) -> Proposal:
 def _measure_carried(start: _Start, pathology: BaseModel, proposal: Proposal) -> Goals:
     """What labels measure that a plan carries rigidly, without a flow."""
     carried = carry_rigidly(start.scan.labels, start.solids, carriages_of(proposal.plan), start.scan.grid)
-    return read_goals(pathology, measure_spine(estimate_spine(carried)))
+    return read_goals(pathology, measure_spine(estimate_spine(carried, proposal.moved)))
 
 
 def _carry_out(

@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from contourpy import contour_generator
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from scipy import ndimage
@@ -99,7 +101,7 @@ def draw_case(before: Scan, before_spine: Spine, after: Scan, after_spine: Spine
     for panel, window, place in zip(panels, windows, places, strict=True):
         _draw_panel(figure.add_axes(place), panel, window)
     _draw_scale_bar(figure.axes[0], windows[0])
-    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs={"compress_level": 3})
 
 
 def _arrange(panels: list[Panel]) -> tuple[list[Window], list[Place], int]:
@@ -158,14 +160,19 @@ def _shades(reformation: Reformation) -> np.ndarray:
 
 def _draw_levels(axes: Axes, reformation: Reformation) -> None:
     """Outline each level on the section, smoothed within a pixel."""
+    lines: list[np.ndarray] = []
+    colours: list[str] = []
     for rank, box in enumerate(ndimage.find_objects(reformation.levels), start=1):
         if box is None:
             continue
         rows, columns = (slice(max(part.start - 3, 0), part.stop + 3) for part in box)
         mask = ndimage.gaussian_filter((reformation.levels[rows, columns] == rank).astype(np.float32), 0.8)
-        if mask.max() > 0.5 > mask.min() and min(mask.shape) > 1:
+        if min(mask.shape) > 1:
             across, heights = reformation.across_mm[columns], reformation.heights_mm[rows]
-            axes.contour(across, heights, mask, [0.5], colors=[_colour(Level(rank))], linewidths=0.9)
+            found = contour_generator(across, heights, mask).lines(0.5)
+            lines += found
+            colours += [_colour(Level(rank))] * len(found)
+    axes.add_collection(LineCollection(lines, colors=colours, linewidths=0.9))
 
 
 def _colour(level: Level) -> str:
