@@ -62,7 +62,7 @@ def read_nifti(path: Path) -> Volume:
             )
             stream.seek(int(header["vox_offset"]))
             voxels = _decode_voxels(stream, header.get_data_dtype(), grid.shape, path)
-    except (EOFError, BadGzipFile, isal_zlib.IsalError) as error:
+    except (EOFError, BadGzipFile, isal_zlib.error) as error:  # type: ignore[misc]  # isal says no type
         raise ScanError(
             f"{path}: expected a whole gzip file, got a damaged or shortened one ({error}); copy or convert it again"
         ) from error

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from contourpy import contour_generator
+from contourpy import LineType, contour_generator
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -169,7 +169,8 @@ def _draw_levels(axes: Axes, reformation: Reformation) -> None:
         mask = ndimage.gaussian_filter((reformation.levels[rows, columns] == rank).astype(np.float32), 0.8)
         if min(mask.shape) > 1:
             across, heights = reformation.across_mm[columns], reformation.heights_mm[rows]
-            found = contour_generator(across, heights, mask).lines(0.5)
+            generator = contour_generator(across, heights, mask, line_type=LineType.Separate)
+            found = [np.asarray(line) for line in generator.lines(0.5)]
             lines += found
             colours += [_colour(Level(rank))] * len(found)
     axes.add_collection(LineCollection(lines, colors=colours, linewidths=0.9))
