@@ -1,0 +1,277 @@
+"""Recipe of the model ``scoliosis``: T1 to L5 of adolescents with idiopathic scoliosis.
+
+python shape_models/build_scoliosis.py        writes scoliosis.npz and scoliosis_scores.csv beside itself
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.ndimage import gaussian_filter1d
+from scipy.stats import chisquare
+
+from spinesim.anatomy.curves import find_curves
+from spinesim.anatomy.levels import Level, parse_level, region
+from spinesim.anatomy.vertebra import EndPlate, Spine, Vertebra
+from spinesim.pathology.bend import Bend, bend_spine
+from spinesim.phantom.column import Pose, body_wedge, build_column
+from spinesim.phantom.table import Dimensions
+from spinesim.shape.chain import pose_spine
+from spinesim.shape.constraints import measure_posture
+from spinesim.shape.model_file import write_pose_model
+from spinesim.shape.population import Spread, build_pose_model
+from spinesim.shape.pose_model import PoseModel
+
+HERE = Path(__file__).resolve().parent
+FILMS = 607
+KYPHOSIS_T5_T12, LORDOSIS_L1_L5 = (24.9, 15.8), (46.4, 13.2)
+"""Mean and SD of 458 adolescents with idiopathic scoliosis, standing (Scoliosis Spinal Disord 2018 Table 2)."""
+
+ROTATION_PER_COBB = {"thoracic": 0.28, "lumbar": 0.17}
+"""Apical rotation per degree of Cobb, lying (Brink 2017, 62 patients, supine MRI)."""
+
+ROTATION_REST_DEG, REACH, JOINT_DEG, SIZE, JOINT_MM = 4.0, 2.5, 2.0, 0.06, 0.2
+"""Assumed: rotation that no tilt explains; levels over which neighbours vary together; what a joint varies on its own
+seen from the side; SD of the spine's length; rest of each number of a row."""
+
+
+CALIBRATIONS = 3
+
+FILMS_BY_CLASS = {"10-25": 132, "25-40": 187, "40-60": 189, "60-100": 79}
+"""Films in each class of major Cobb angle."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What is measured on drawn spines: the major curve's angle and apex (rank), negative when convex to the left."""
+
+    levels: tuple[Level, ...]
+    cobb_deg: Float[np.ndarray, " b"]
+    apex: Int[np.ndarray, " b"]
+    tilt_rad: Float[np.ndarray, "b n"]
+    kyphosis_deg: Float[np.ndarray, " b"]
+    lordosis_deg: Float[np.ndarray, " b"]
+    apical_turn_deg: Float[np.ndarray, " b"]
+
+    def rotation_per_cobb(self) -> dict[str, float]:
+        """Slope of the apical rotation over the Cobb angle, through the origin, by region of the apex."""
+        slopes = {}
+        for part in ROTATION_PER_COBB:
+            there = np.array([region(self.levels[rank]) == part for rank in self.apex])
+            cobb = self.cobb_deg[there]
+            slopes[part] = float(self.apical_turn_deg[there] @ cobb / (cobb @ cobb))
+        return slopes
+
+
+def main() -> None:
+    """Build the model, write it, and score it against the films."""
+    model, anatomy = build_scoliosis()
+    write_pose_model(model, HERE / "scoliosis.npz")
+    rows = score(model, anatomy, count=4000)
+    with (HERE / "scoliosis_scores.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([("quantity", "published", "model"), *rows])
+    for row in rows:
+        print(*row, sep="\t")  # noqa: T201
+
+
+def read_tilts() -> tuple[tuple[Level, ...], Float[np.ndarray, " n"], Float[np.ndarray, "n n"]]:
+    """Levels, and mean (rad) and covariance (rad^2) of their tilts."""
+    lines = (HERE / "coronal_tilts.csv").read_text(encoding="utf-8").splitlines()
+    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    levels = tuple(parse_level(row["level"]) for row in rows)
+    mean = np.deg2rad([float(row["mean_tilt_deg"]) for row in rows])
+    covariance = np.array([[float(row[f"cov_{level.name}"]) for level in levels] for row in rows])
+    return levels, mean, np.deg2rad(np.deg2rad((covariance + covariance.T) / 2))
+
+
+def published_spine(levels: Sequence[Level]) -> Spine:
+    """The adult of the published dimensions and alignment, some of its levels (world RAS, mm)."""
+    column = build_column()
+    return Spine(tuple(_vertebra(level, column.poses[level], column.dimensions[level]) for level in levels))
+
+
+def _vertebra(level: Level, pose: Pose, dims: Dimensions) -> Vertebra:
+    c, s = np.cos(pose.lean), np.sin(pose.lean)
+    axes = np.array([[1.0, 0, 0], [0, c, s], [0, -s, c]])
+    centre, half = np.array([0.0, pose.y_mm, pose.z_mm]), body_wedge(dims) / 2
+    upper, lower = (
+        EndPlate(centre + sign * dims.height / 2 * axes[:, 2], axes @ [0.0, np.sin(sign * half), np.cos(half)])
+        for sign in (1, -1)
+    )
+    return Vertebra(level, centre, axes, upper, lower, dims.w_inf, dims.depth, measured=True)
+
+
+def build_scoliosis() -> tuple[PoseModel, Spine]:
+    """The model, and the mean spine whose plates its angles are read with.
+
+    Bent and turned spines show other angles from the side than their mean does, and less rotation than they were given:
+    what drawn spines miss of the published numbers is added to the aim, and the model is built again.
+    """
+    levels, tilt_mean, tilt = read_tilts()
+    spine = published_spine(levels)
+    rest = np.deg2rad(ROTATION_REST_DEG) ** 2 * _kernel(len(levels))
+    wanted = np.array([KYPHOSIS_T5_T12[0], LORDOSIS_L1_L5[0], *ROTATION_PER_COBB.values()])
+    aim = wanted.copy()
+    for _ in range(CALIBRATIONS):
+        turn_per_tilt = _turn_per_tilt(levels, tilt_mean, tilt, dict(zip(ROTATION_PER_COBB, aim[2:], strict=True)))
+        bend = Bend(tilt_mean, _nod_to(spine, *np.deg2rad(aim[:2])), turn_per_tilt @ tilt_mean, np.zeros(len(levels)))
+        mean = bend_spine(spine, bend).moved
+        spread = Spread(tilt, _nod_spread(levels), rest, turn_per_tilt, SIZE, JOINT_MM)
+        model = build_pose_model(mean, spread, FILMS)
+        drawn = draw(model, mean, 6000, seed=2)
+        aim += wanted - [drawn.kyphosis_deg.mean(), drawn.lordosis_deg.mean(), *drawn.rotation_per_cobb().values()]
+    return model, mean
+
+
+def _nod_to(spine: Spine, kyphosis: float, lordosis: float) -> Float[np.ndarray, " n"]:
+    """Forward lean of each level that gives a spine two sagittal angles: the same from every joint of a region."""
+    levels, nod = spine.levels, np.zeros(len(spine))
+    posture = measure_posture(spine, np.stack([v.world_from_vertebra for v in spine])[None])
+    lean = posture.sagittal[0]
+    now = {
+        "thoracic": lean[levels.index(Level.T5), 0] - lean[levels.index(Level.T12), 1],
+        "lumbar": lean[levels.index(Level.L1), 0] - lean[levels.index(Level.L5), 1],
+    }
+    more = {"thoracic": (kyphosis - now["thoracic"]) / 7, "lumbar": (-lordosis - now["lumbar"]) / 4}
+    for rank in reversed(range(len(levels) - 1)):
+        nod[rank] = nod[rank + 1] + more[region(levels[rank])]
+    return nod
+
+
+def _nod_spread(levels: Sequence[Level]) -> Float[np.ndarray, "n n"]:
+    """Covariance of the levels' forward leans: of joints that vary with their neighbours of the region and alone."""
+    parts = [region(level) for level in levels[:-1]]
+    kernel, alone = _kernel(len(parts)), np.deg2rad(JOINT_DEG) ** 2
+    joints = np.zeros_like(kernel)
+    wanted = {
+        "thoracic": (KYPHOSIS_T5_T12[1], Level.T5, Level.T12),
+        "lumbar": (LORDOSIS_L1_L5[1], Level.L1, Level.L5),
+    }
+    for part, (sd, first, last) in wanted.items():
+        here = np.array([part == other for other in parts])
+        span = slice(levels.index(first), levels.index(last))
+        length = span.stop - span.start
+        scale = (np.deg2rad(sd) ** 2 - length * alone) / kernel[span, span].sum()
+        joints += np.outer(here, here) * scale * kernel
+    joints += alone * np.eye(len(parts))
+    summed = np.zeros((len(levels), len(parts)))
+    for rank in range(len(parts)):
+        summed[: rank + 1, rank] = 1.0
+    return summed @ joints @ summed.T
+
+
+def _kernel(count: int) -> Float[np.ndarray, "n n"]:
+    """Correlation of neighbours that fades over ``REACH`` levels."""
+    apart = np.subtract.outer(np.arange(count), np.arange(count))
+    return np.exp(-0.5 * (apart / REACH) ** 2)
+
+
+def _turn_per_tilt(
+    levels: Sequence[Level], mean: Float[np.ndarray, " n"], tilt: Float[np.ndarray, "n n"], ratios: Mapping[str, float]
+) -> Float[np.ndarray, "n n"]:
+    """Levels turn to the convexity as the column bends: smoothed slope of the tilt, scaled to apical ratios."""
+    bend = gaussian_filter1d(np.gradient(np.eye(len(levels)), axis=0), 1.0, axis=0, mode="nearest")
+    rng = np.random.default_rng(0)
+    tilts = rng.multivariate_normal(mean, tilt, 4000)
+    upper, lower, cobb = _largest(tilts)
+    apex = _most_level(tilts, upper, lower)
+    bent = (tilts @ bend.T)[np.arange(len(tilts)), apex]
+    scale = np.empty(len(levels))
+    for part, ratio in ratios.items():
+        there = np.array([region(levels[rank]) == part for rank in apex])
+        slope = (bent[there] @ cobb[there]) / (cobb[there] @ cobb[there])
+        scale[[region(level) == part for level in levels]] = ratio / slope
+    return scale[:, None] * bend
+
+
+def _largest(tilts: Float[np.ndarray, "b n"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ranks of the end levels of the largest curve of each spine, and its angle, positive when convex to the right."""
+    first, last = np.triu_indices(tilts.shape[1], 1)
+    angles = tilts[:, last] - tilts[:, first]
+    pair = np.abs(angles).argmax(axis=1)
+    return first[pair], last[pair], angles[np.arange(len(tilts)), pair]
+
+
+def _most_level(tilts: Float[np.ndarray, "b n"], upper: np.ndarray, lower: np.ndarray) -> Int[np.ndarray, " b"]:
+    """Rank of the level within each curve whose tilt is nearest to the mean of its ends: the apex, as a vertebra."""
+    spine = np.arange(len(tilts))
+    middle = (tilts[spine, upper] + tilts[spine, lower]) / 2
+    ranks = np.arange(tilts.shape[1])
+    inside = (ranks >= upper[:, None]) & (ranks <= lower[:, None])
+    return np.where(inside, np.abs(tilts - middle[:, None]), np.inf).argmin(axis=1)
+
+
+def draw(model: PoseModel, anatomy: Spine, count: int, seed: int) -> Drawn:
+    """Draw spines and measure them, with the finder of curves that scans are measured with."""
+    chains = model.sample(count, np.eye(4), rng=np.random.default_rng(seed))
+    posture = measure_posture(anatomy, np.stack([chain.poses() for chain in chains]))
+    majors = [find_curves(pose_spine(anatomy, chain))[0] for chain in chains]
+    rank, tilts = posture.rank, posture.coronal.mean(axis=2)
+    apex = _most_level(tilts, np.array([rank(c.upper) for c in majors]), np.array([rank(c.lower) for c in majors]))
+    lean = np.rad2deg(posture.sagittal)
+    return Drawn(
+        anatomy.levels,
+        np.rad2deg([curve.cobb if curve.side == "right" else -curve.cobb for curve in majors]),
+        apex,
+        tilts,
+        lean[:, rank(Level.T5), 0] - lean[:, rank(Level.T12), 1],
+        lean[:, rank(Level.L5), 1] - lean[:, rank(Level.L1), 0],
+        np.rad2deg(posture.turned[np.arange(count), apex]),
+    )
+
+
+def score(model: PoseModel, anatomy: Spine, count: int) -> list[tuple[str, str, str]]:
+    """Hold drawn spines against the films and the papers: quantity, published, model."""
+    drawn = draw(model, anatomy, count, seed=1)
+    shares = (5, 25, 50, 75, 95)
+    quantiles = np.percentile(np.abs(drawn.cobb_deg), shares)
+    rows = [
+        (f"major Cobb, {share} % quantile (deg)", published, f"{got:.1f}")
+        for share, published, got in zip(shares, ("11.6", "24.8", "37.2", "50.6", "70.5"), quantiles, strict=True)
+    ]
+    values = np.linalg.eigvalsh(np.cov((drawn.tilt_rad - drawn.tilt_rad.mean(axis=1, keepdims=True)).T))[::-1]
+    rows += [
+        (f"share of coronal mode {rank + 1} (%)", published, f"{100 * values[rank] / values.sum():.0f}")
+        for rank, published in enumerate(("45", "35", "11", "5"))
+    ]
+    for name, (mean, sd), got in (
+        ("kyphosis T5-T12 (deg)", KYPHOSIS_T5_T12, drawn.kyphosis_deg),
+        ("lordosis L1-L5 (deg)", LORDOSIS_L1_L5, drawn.lordosis_deg),
+    ):
+        rows.append((name, f"{mean} +- {sd}", f"{got.mean():.1f} +- {got.std():.1f}"))
+    for part, slope in drawn.rotation_per_cobb().items():
+        rows.append((f"apical rotation per Cobb, {part}", f"{ROTATION_PER_COBB[part]}", f"{slope:.2f}"))
+    thoracic = drawn.apex < drawn.levels.index(Level.T12)
+    rows.append(("thoracic curves convex to the right (%)", "76", f"{100 * (drawn.cobb_deg[thoracic] > 0).mean():.0f}"))
+    films = film_apices(drawn.levels)
+    ours = np.bincount(drawn.apex, minlength=len(films)) / count
+    rows += [
+        (f"apex at {level.name} (% of major curves)", f"{100 * a / films.sum():.1f}", f"{100 * b:.1f}")
+        for level, a, b in zip(drawn.levels, films, ours, strict=True)
+        if a
+    ]
+    seen = films >= 5
+    expected = ours[seen] / ours[seen].sum() * films[seen].sum()
+    statistic = chisquare(films[seen], expected).statistic
+    rows.append((f"apices, chi-square ({seen.sum() - 1} free)", "", f"{statistic:.0f}"))
+    return rows
+
+
+def film_apices(levels: Sequence[Level]) -> Float[np.ndarray, " n"]:
+    """Films whose major curve has its apex at each level."""
+    text = files("spinesim.pathology").joinpath("curve_patterns.csv").read_text(encoding="utf-8")
+    counts = np.zeros(len(levels))
+    for row in csv.DictReader(line for line in text.splitlines() if not line.startswith("#")):
+        count = FILMS_BY_CLASS[row["major_cobb_class_deg"]] * float(row["share"])
+        counts[levels.index(parse_level(row["apex_level"]))] += count
+    return counts
+
+
+if __name__ == "__main__":
+    main()
