@@ -1,6 +1,6 @@
 """Recipe of the model ``scoliosis``: T1 to L5 of adolescents with idiopathic scoliosis.
 
-python shape_models/build_scoliosis.py        writes scoliosis.npz and scoliosis_scores.csv beside itself
+python -m spinesim.shape_models.build_scoliosis    writes scoliosis.npz and scoliosis_scores.csv beside itself
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from scipy.stats import chisquare
 
 from spinesim.anatomy.curves import find_curves
 from spinesim.anatomy.levels import Level, parse_level, region
-from spinesim.anatomy.vertebra import EndPlate, Spine, Vertebra
+from spinesim.anatomy.vertebra import Spine
 from spinesim.pathology.bend import Bend, bend_spine
-from spinesim.phantom.column import Pose, body_wedge, build_column
-from spinesim.phantom.table import Dimensions
 from spinesim.shape.chain import pose_spine
 from spinesim.shape.constraints import measure_posture
 from spinesim.shape.model_file import write_pose_model
 from spinesim.shape.population import Spread, build_pose_model
 from spinesim.shape.pose_model import PoseModel
+
+from .published import add_up, fading, published_spine  # noqa: TID251 - relative, as it must be
 
 HERE = Path(__file__).resolve().parent
 FILMS = 607
@@ -36,9 +36,9 @@ KYPHOSIS_T5_T12, LORDOSIS_L1_L5 = (24.9, 15.8), (46.4, 13.2)
 ROTATION_PER_COBB = {"thoracic": 0.28, "lumbar": 0.17}
 """Apical rotation per degree of Cobb, lying (Brink 2017, 62 patients, supine MRI)."""
 
-ROTATION_REST_DEG, REACH, JOINT_DEG, SIZE, JOINT_MM = 4.0, 2.5, 2.0, 0.06, 0.2
-"""Assumed: rotation that no tilt explains; levels over which neighbours vary together; what a joint varies on its own
-seen from the side; SD of the spine's length; rest of each number of a row."""
+ROTATION_REST_DEG, JOINT_DEG, SIZE, JOINT_MM = 4.0, 2.0, 0.06, 0.2
+"""Assumed: rotation that no tilt explains; what a joint varies on its own seen from the side; SD of the spine's length;
+rest of each number of a row."""
 
 
 CALIBRATIONS = 3
@@ -90,23 +90,6 @@ def read_tilts() -> tuple[tuple[Level, ...], Float[np.ndarray, " n"], Float[np.n
     return levels, mean, np.deg2rad(np.deg2rad((covariance + covariance.T) / 2))
 
 
-def published_spine(levels: Sequence[Level]) -> Spine:
-    """The adult of the published dimensions and alignment, some of its levels (world RAS, mm)."""
-    column = build_column()
-    return Spine(tuple(_vertebra(level, column.poses[level], column.dimensions[level]) for level in levels))
-
-
-def _vertebra(level: Level, pose: Pose, dims: Dimensions) -> Vertebra:
-    c, s = np.cos(pose.lean), np.sin(pose.lean)
-    axes = np.array([[1.0, 0, 0], [0, c, s], [0, -s, c]])
-    centre, half = np.array([0.0, pose.y_mm, pose.z_mm]), body_wedge(dims) / 2
-    upper, lower = (
-        EndPlate(centre + sign * dims.height / 2 * axes[:, 2], axes @ [0.0, np.sin(sign * half), np.cos(half)])
-        for sign in (1, -1)
-    )
-    return Vertebra(level, centre, axes, upper, lower, dims.w_inf, dims.depth, measured=True)
-
-
 def build_scoliosis() -> tuple[PoseModel, Spine]:
     """The model, and the mean spine whose plates its angles are read with.
 
@@ -115,7 +98,7 @@ def build_scoliosis() -> tuple[PoseModel, Spine]:
     """
     levels, tilt_mean, tilt = read_tilts()
     spine = published_spine(levels)
-    rest = np.deg2rad(ROTATION_REST_DEG) ** 2 * _kernel(len(levels))
+    rest = np.deg2rad(ROTATION_REST_DEG) ** 2 * fading(len(levels))
     wanted = np.array([KYPHOSIS_T5_T12[0], LORDOSIS_L1_L5[0], *ROTATION_PER_COBB.values()])
     aim = wanted.copy()
     for _ in range(CALIBRATIONS):
@@ -147,7 +130,7 @@ def _nod_to(spine: Spine, kyphosis: float, lordosis: float) -> Float[np.ndarray,
 def _nod_spread(levels: Sequence[Level]) -> Float[np.ndarray, "n n"]:
     """Covariance of the levels' forward leans: of joints that vary with their neighbours of the region and alone."""
     parts = [region(level) for level in levels[:-1]]
-    kernel, alone = _kernel(len(parts)), np.deg2rad(JOINT_DEG) ** 2
+    kernel, alone = fading(len(parts)), np.deg2rad(JOINT_DEG) ** 2
     joints = np.zeros_like(kernel)
     wanted = {
         "thoracic": (KYPHOSIS_T5_T12[1], Level.T5, Level.T12),
@@ -160,16 +143,7 @@ def _nod_spread(levels: Sequence[Level]) -> Float[np.ndarray, "n n"]:
         scale = (np.deg2rad(sd) ** 2 - length * alone) / kernel[span, span].sum()
         joints += np.outer(here, here) * scale * kernel
     joints += alone * np.eye(len(parts))
-    summed = np.zeros((len(levels), len(parts)))
-    for rank in range(len(parts)):
-        summed[: rank + 1, rank] = 1.0
-    return summed @ joints @ summed.T
-
-
-def _kernel(count: int) -> Float[np.ndarray, "n n"]:
-    """Correlation of neighbours that fades over ``REACH`` levels."""
-    apart = np.subtract.outer(np.arange(count), np.arange(count))
-    return np.exp(-0.5 * (apart / REACH) ** 2)
+    return add_up(joints)
 
 
 def _turn_per_tilt(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from spinesim.anatomy.levels import Level
 from spinesim.errors import ConfigError
 from spinesim.shape.shipped import read_shipped_model, shipped_models
 
-RECIPE = import_module("spinesim.shape_models.build_scoliosis")
+RECIPE, ADULT = (import_module(f"spinesim.shape_models.build_{name}") for name in ("scoliosis", "adult"))
+CENTROIDS = Path(__file__).resolve().parents[2] / "shared" / "data" / "verse_cc-by-sa"
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,7 @@ def drawn():
 
 
 def test_every_shipped_model_has_a_card_and_scores():
-    assert "scoliosis" in shipped_models()
+    assert shipped_models() == ("adult", "scoliosis")
     for name in shipped_models():
         for suffix in (".md", "_scores.csv"):
             assert RECIPE.HERE.joinpath(name + suffix).is_file(), name + suffix
@@ -57,10 +59,33 @@ def test_drawn_angles_are_the_published_ones(drawn):
         assert abs(slope - RECIPE.ROTATION_PER_COBB[part]) < 0.04, part
 
 
+def test_drawn_adults_have_the_published_curvature_and_stand_straight():
+    anatomy = ADULT.published_spine(ADULT.LEVELS)
+    rows = {name: got for name, _, got in ADULT.score(read_shipped_model("adult"), anatomy, 2000)}
+    for name, mean, sd in (
+        ("kyphosis T1-T12 (deg)", 44.2, 12.7),
+        ("lordosis L1-L2 (deg)", 1.2, 3.6),
+        ("lordosis L2-L3 (deg)", 5.9, 4.1),
+        ("lordosis L3-L4 (deg)", 9.1, 4.2),
+        ("lordosis L4-L5 (deg)", 12.7, 5.1),
+    ):
+        got, spread = map(float, rows[name].split(" +- "))
+        assert abs(got - mean) < 4 * sd / np.sqrt(2000) and abs(spread / sd - 1) < 0.1, name
+    assert float(rows["largest coronal angle, 95 % quantile (deg)"]) < 10
+
+
+def test_the_correlation_that_is_kept_is_that_of_the_centroids():
+    if not CENTROIDS.is_dir():
+        pytest.skip("the VerSe centroids are not here (../shared/data)")
+    assert_allclose(ADULT.correlate(ADULT.read_centroids(CENTROIDS)), ADULT.read_correlation(), atol=2e-3)
+
+
 @pytest.mark.slow
-def test_the_recipe_makes_the_shipped_model():
-    built, _ = RECIPE.build_scoliosis()
-    shipped = read_shipped_model("scoliosis")
+@pytest.mark.parametrize("name", shipped_models())
+def test_the_recipe_makes_the_shipped_model(name):
+    recipe = import_module(f"spinesim.shape_models.build_{name}")
+    built, _ = getattr(recipe, f"build_{name}")()
+    shipped = read_shipped_model(name)
     assert built.levels == shipped.levels and built.cases == shipped.cases
     assert_allclose(built.mean, shipped.mean, atol=1e-6)
     assert_allclose(built.gaussian.covariance(), shipped.gaussian.covariance(), atol=1e-4)
