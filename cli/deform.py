@@ -45,7 +45,20 @@ from .options import labels_option, mapping_option, quiet_option, resample_optio
 @click.option(
     "--compress/--no-compress", default=True, show_default=True, help="Write .nii.gz, or plain .nii, which is faster."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the phantom's noise.")
+@click.option(
+    "--variability",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="0: the mean curve; up to 1: a patient who has it, by --seed.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of --variability, and of the phantom's noise.",
+)
 @scheme_option
 @mapping_option
 @resample_option

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import spinesim
+from spinesim.anatomy.curves import coronal_tilt
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.measure import axial_rotation, measure_spine
 from spinesim.errors import PathologyError
@@ -55,6 +56,33 @@ def test_an_apex_that_came_out_elsewhere_is_told(column):
     assert remarks_on(asked, measures) == ()
     (said,) = remarks_on(spinesim.Scoliosis(cobb_deg=40, apex="T11"), measures)
     assert said.startswith("the apex is asked at T11 and measured at T8")
+
+
+@pytest.mark.parametrize(("cobb", "apex"), [(35.0, "T9"), (40.0, "T12")])
+def test_drawn_patients_differ_and_measure_what_was_asked(column, cobb, apex):
+    asked = spinesim.Scoliosis(cobb_deg=cobb, apex=apex, direction="right", variability=1.0)
+    drawn = [propose(asked, column, {"cobb_deg": cobb}, seed) for seed in range(6)]
+    tilts = []
+    for proposal in drawn:
+        moved = proposal.moved
+        measures = measure_spine(moved)
+        assert abs(read_goals(asked, measures)["cobb_deg"] - cobb) < 0.5
+        whole = moved.whole
+        assert abs((whole[0].centre - whole[-1].centre) @ column.patient_axes[:, 0]) <= 10.0
+        assert abs(length(moved) / length(column) - 1) < 0.02
+        assert 0.1 < proposal.details["variability_taken"] <= 1
+        tilts.append([coronal_tilt(v.superior, moved.patient_axes) for v in moved])
+    assert np.rad2deg(np.std(tilts, axis=0)).max() > 2.0
+    assert len({tuple(np.round(row, 6)) for row in tilts}) == len(drawn)
+    again = propose(asked, column, {"cobb_deg": cobb}, 3)
+    for one, other in zip(drawn[3].moved, again.moved, strict=True):
+        assert np.array_equal(one.centre, other.centre)
+
+
+def test_without_variability_the_seed_changes_nothing(column):
+    asked = spinesim.Scoliosis(cobb_deg=30, apex="T8")
+    one, other = (propose(asked, column, {"cobb_deg": 30.0}, seed).moved for seed in (0, 7))
+    assert all(np.array_equal(a.centre, b.centre) for a, b in zip(one, other, strict=True))
 
 
 def test_no_bend_moves_nothing(column):

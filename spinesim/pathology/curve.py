@@ -15,6 +15,7 @@ from spinesim.anatomy.vertebra import Spine
 from spinesim.pathology.bend import Bend, BentSpine, bend_spine
 from spinesim.pathology.profile import CurveShape, tilt_profile, turn_profile
 from spinesim.pathology.rules import Breach, check_bend, joint_turns_deg
+from spinesim.pathology.sway import Sway
 
 RETURN_RAD = float(np.deg2rad(6.0))
 """Tilt that one level beyond the curve leads back at most (compensatory curves bend less than the curve itself)."""
@@ -48,7 +49,8 @@ class CurveTask:
     """A curve laid onto one spine: where it lies, what comes along with it, and the spine's own course.
 
     ``own_tilt`` is the slow course of the levels' tilts, ``deviation`` what single levels deviate from it (radians);
-    ``apex_rank`` the apex among the measured levels; ``free_ends`` whether the end vertebrae may be chosen.
+    ``apex_rank`` the apex among the measured levels; ``free_ends`` whether the end vertebrae may be chosen; ``sway``
+    what the spine does beside the mean curve.
     """
 
     spine: Spine
@@ -62,6 +64,7 @@ class CurveTask:
     deviation: Float[np.ndarray, " n"]
     own_cobb: float
     apex_rank: float
+    sway: Sway
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,10 +224,10 @@ def _read(task: CurveTask, moved: Spine) -> tuple[float, float]:
 def _bend(task: CurveTask, shape: CurveShape, cobb: float, nod: Float[np.ndarray, " n"]) -> Bend:
     """Build the bend for a size and shape of the curve and a forward lean, its ends in balance."""
     led = _leaders(task.spine)
-    turn = _turn(task, shape, cobb - task.own_cobb)[led]
+    nod, turn = nod + task.sway.nod, (_turn(task, shape, cobb - task.own_cobb) + task.sway.turn)[led]
 
     def bend(share: float) -> Bend:
-        tilt = (tilt_profile(shape, cobb, share) - task.own_tilt)[led]
+        tilt = (tilt_profile(shape, cobb, share) - task.own_tilt + task.sway.tilt)[led]
         return Bend(tilt, nod[led], turn, _wedge(task, shape, tilt))
 
     def offset(share: float) -> float:

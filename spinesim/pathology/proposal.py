@@ -49,8 +49,10 @@ def remarks_on(pathology: BaseModel, measures: Measures) -> tuple[str, ...]:
 
 
 @singledispatch
-def propose(pathology: BaseModel, spine: Spine, aim: Goals) -> Proposal:
+def propose(pathology: BaseModel, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
     """Plan a pathology for a spine so that the moved spine meets ``aim`` (what was asked, or that plus a correction).
+
+    ``seed`` draws what the pathology leaves to chance; the same one draws the same, whatever the aim.
 
     Raises
     ------

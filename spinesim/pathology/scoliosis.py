@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ from spinesim.pathology.curve import (
 from spinesim.pathology.patterns import usual_extent
 from spinesim.pathology.profile import CurveShape, smooth_trend
 from spinesim.pathology.proposal import Goals, Proposal, goals_of, propose, read_goals, remarks_on
+from spinesim.pathology.sway import draw_sway, no_sway
 
 ROTATION_PER_COBB = {"cervical": 0.28, "thoracic": 0.28, "lumbar": 0.17}
 """Apical rotation per degree of Cobb, lying: thoracic 16/57, lumbar 6/35 (Brink 2017, n = 62, supine MRI)."""
@@ -41,6 +43,11 @@ FEWEST_WHOLE = 4
 
 TREND_MM = 25.0
 """Width of the Gaussian that tells a spine's own curve from the measuring noise of its single levels."""
+
+
+SWAY_SHARES, SWAY_MISS = (1.0, 0.7, 0.5, 0.3, 0.15), 2.0
+"""Shares of a drawn sway that are tried, and how far from the request it may lead (``CurveSolution.miss``), or by half
+more than the mean curve does."""
 
 
 class Scoliosis(BaseModel):
@@ -63,6 +70,9 @@ class Scoliosis(BaseModel):
     vertebral_share : float
         Share of the curve that the vertebrae take by wedging (0: all in the discs, bones stay rigid). Published:
         thoracic 0.62, thoracolumbar 0.31, lumbar 0.23 (Ding 2011).
+    variability : float
+        0 for the mean curve of this size and apex; up to 1 for one of the patients who have it, drawn by the seed from
+        the shipped model of scoliosis: other curves, kyphosis and rotation then differ as theirs do.
     offset_mm : float
         Where the top of the spine shall stand to the right of its lowest level, within 10 mm.
     """
@@ -77,6 +87,7 @@ class Scoliosis(BaseModel):
     rotation_per_cobb: float | None = Field(default=None, ge=0, le=1)
     kyphosis_per_cobb: float | None = Field(default=None, ge=-0.5, le=0.5)
     vertebral_share: float = Field(default=0.0, ge=0, le=0.9)
+    variability: float = Field(default=0.0, ge=0, le=1)
     offset_mm: float = Field(default=0.0, ge=-60, le=60)
 
     @field_validator("upper_end", "lower_end")
@@ -138,14 +149,41 @@ def _(scoliosis: Scoliosis, measures: Measures) -> tuple[str, ...]:
 
 
 @propose.register
-def _(scoliosis: Scoliosis, spine: Spine, aim: Goals) -> Proposal:
+def _(scoliosis: Scoliosis, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
     task = _lay_out(scoliosis, spine)
-    solution = best_solution(task, aim["cobb_deg"])
+    solution, share = _swayed(scoliosis, task, aim["cobb_deg"], seed)
     if solution.broken:
         reason = f"scoliosis of {scoliosis.cobb_deg:g} degrees at {scoliosis.apex}: expected that {solution.broken}"
         raise OutOfReachError(reason, nearest_deg(task, aim["cobb_deg"]), "degrees")
     warnings = tuple(map(str, solution.breaches))
-    return Proposal(plan_bend(spine, solution.bend), solution.bent.moved, _details(task, solution), warnings)
+    return Proposal(
+        plan_bend(spine, solution.bend),
+        solution.bent.moved,
+        _details(task, solution) | {"variability_taken": share},
+        warnings,
+    )
+
+
+def _swayed(scoliosis: Scoliosis, task: CurveTask, cobb_deg: float, seed: int) -> tuple[CurveSolution, float]:
+    """The drawn patient's curve, and the share of the drawn sway that it has: as much as rules and request leave."""
+    if scoliosis.variability == 0:
+        return best_solution(task, cobb_deg), 0.0
+    cobb, sign = scoliosis.cobb_deg, 1.0 if scoliosis.side == "right" else -1.0
+    mean = best_solution(task, cobb)
+    near = replace(task, shape=mean.shape, free_ends=False)
+    levels, places = task.spine.levels, list(mean.shape.places)
+    ends = levels[places.index(mean.shape.upper)], levels[places.index(mean.shape.lower)]
+    enough = max(SWAY_MISS, mean.miss(task, float(np.deg2rad(cobb))) + 0.5)
+    rng = np.random.default_rng(seed)
+    drawn = draw_sway(task.spine, ends, scoliosis.apex_levels[0], sign * float(np.deg2rad(cobb)), rng=rng)
+    for part in SWAY_SHARES:
+        share = part * scoliosis.variability
+        swayed = replace(near, sway=drawn.scaled(share))
+        solution = best_solution(swayed, cobb)
+        leads = curve_at(find_curves(solution.bent.moved)[:1], scoliosis.apex_levels)
+        if leads and not solution.broken and solution.miss(task, float(np.deg2rad(cobb))) <= enough:
+            return solution if cobb == cobb_deg else best_solution(swayed, cobb_deg), share
+    return best_solution(task, cobb_deg), 0.0
 
 
 def _lay_out(scoliosis: Scoliosis, spine: Spine) -> CurveTask:
@@ -175,6 +213,7 @@ def _lay_out(scoliosis: Scoliosis, spine: Spine) -> CurveTask:
         np.where(known, tilts - own_tilt, 0.0),
         signed_cobb(find_curves(spine), scoliosis.apex_levels, scoliosis.side),
         float(np.mean([whole.index(level) for level in scoliosis.apex_levels])),
+        no_sway(spine),
     )
 
 

@@ -110,7 +110,7 @@ def simulate(
     output : OutputGrid
         Grid of the result; by default that of the scan.
     seed : int
-        Kept in the record; nothing in a scoliosis is drawn by chance.
+        Draws what the pathology leaves to chance: with ``variability``, the patient that it is drawn for.
     device : str
         Where the flow is followed and the image is looked up: ``cpu``, or a device of PyTorch (``cuda``).
     told : callable
@@ -126,7 +126,7 @@ def simulate(
     told("locating the spine")
     check_order(scan.labels)
     spine = estimate_spine(scan.labels)
-    start = _Start(scan, build_solids(scan.labels), spine, measure_spine(spine))
+    start = _Start(scan, build_solids(scan.labels), spine, measure_spine(spine), seed)
     told("planning")
     search, proposal = _rehearse(start, pathology)
     best = None
@@ -174,6 +174,7 @@ class _Start:
     solids: Mapping[int, Solid]
     spine: Spine
     measures: Measures
+    seed: int
 
 
 def _rehearse(start: _Start, pathology: BaseModel) -> tuple[Search, Proposal]:
@@ -203,10 +204,10 @@ def _propose(start: _Start, pathology: BaseModel, aim: Goals) -> Proposal:
         When the spine cannot take it.
     """
     try:
-        return propose(pathology, start.spine, aim)
+        return propose(pathology, start.spine, aim, start.seed)
     except OutOfReachError as refusal:
         (goal,) = aim
-        nearest = propose(pathology, start.spine, {goal: refusal.nearest})
+        nearest = propose(pathology, start.spine, {goal: refusal.nearest}, start.seed)
         measured = _measure_carried(start, pathology, nearest)[goal]
         raise OutOfReachError(refusal.reason, np.floor(measured), refusal.unit) from None
 
