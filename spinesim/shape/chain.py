@@ -60,10 +60,21 @@ class Chain:
 
     def poses(self) -> Float[np.ndarray, "n 4 4"]:
         """Pose of each level in the world, from the head down."""
-        poses = [self.base]
-        for pose in self.lower_from_upper[::-1]:
-            poses.append(poses[-1] @ pose)
-        return np.stack(poses[::-1])
+        return stack_joints(self.lower_from_upper, self.base)
+
+    def part(self, first: int, last: int) -> Chain:
+        """The chain of the levels of rank ``first`` to ``last``, both included, where they stand."""
+        return Chain(self.levels[first : last + 1], self.lower_from_upper[first:last], self.poses()[last])
+
+
+def stack_joints(
+    lower_from_upper: Float[np.ndarray, "*b m 4 4"], base: Float[np.ndarray, "4 4"]
+) -> Float[np.ndarray, "*b n 4 4"]:
+    """Pose of each level in the world, from the head down, for one chain or for many at once."""
+    poses = [np.broadcast_to(base, (*lower_from_upper.shape[:-3], 4, 4))]
+    for rank in reversed(range(lower_from_upper.shape[-3])):
+        poses.append(poses[-1] @ lower_from_upper[..., rank, :, :])
+    return np.stack(poses[::-1], axis=-3)
 
 
 def measure_chain(spine: Spine, levels: Sequence[Level] | None = None) -> Chain:

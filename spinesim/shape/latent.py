@@ -39,6 +39,17 @@ class Gaussian:
         total = (self.modes**2).sum() + self.noise_var * len(self.mean)
         return ((self.modes**2).sum(axis=0) + self.noise_var) / total
 
+    def truncated(self, count: int) -> Gaussian:
+        """The Gaussian with the first modes alone; the variance of the others goes into the noise.
+
+        Of complete rows this is the fit of maximum likelihood with so many modes (Tipping & Bishop 1999, eq. 7 and 8).
+        """
+        variances = (self.modes**2).sum(axis=0) + self.noise_var
+        left = len(self.mean) - self.modes.shape[1]
+        noise = float(variances[count:].sum() + left * self.noise_var) / (len(self.mean) - count)
+        shrunk = np.sqrt(np.maximum(variances[:count] - noise, 0.0) / (variances[:count] - self.noise_var))
+        return Gaussian(self.mean, self.modes[:, :count] * shrunk, noise)
+
     def transform(self, row: Float[np.ndarray, " d"]) -> Float[np.ndarray, " q"]:
         """Expected mode weights (standard deviations) of a row; its NaNs are holes.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from spinesim.anatomy.levels import Level
+from spinesim.anatomy.vertebra import EndPlate, Spine, Vertebra
 from spinesim.anatomy.writing import replacing
 from spinesim.errors import ConfigError
 from spinesim.shape.latent import Gaussian
@@ -37,6 +38,8 @@ def write_pose_model(model: PoseModel, path: str | Path) -> None:
         "modes": gaussian.modes,
         "noise_var": np.float64(gaussian.noise_var),
     }
+    if model.anatomy:
+        parts |= _pack(model.anatomy)
     with replacing(Path(path)) as stream:
         np.savez(stream, sha256=np.array(_checksum(parts)), **parts)
 
@@ -64,7 +67,23 @@ def read_pose_model(path: str | Path) -> PoseModel:
         raise ConfigError(f"{path}: expected a whole pose model, got one that fails its checksum; fit it again")
     levels = tuple(Level[str(name)] for name in parts["levels"])
     gaussian = Gaussian(parts["row_mean"], parts["modes"], float(parts["noise_var"]))
-    return PoseModel(levels, parts["mean"], gaussian, int(parts["cases"]))
+    anatomy = _unpack(levels, parts["plates"], parts["sizes"]) if "plates" in parts else None
+    return PoseModel(levels, parts["mean"], gaussian, int(parts["cases"]), anatomy)
+
+
+def _pack(anatomy: Spine) -> dict[str, np.ndarray]:
+    """Centre and normal of the upper and the lower plate of each vertebra, and its width and depth."""
+    plates = [[[plate.centre, plate.normal] for plate in (v.superior, v.inferior)] for v in anatomy]
+    return {"plates": np.array(plates), "sizes": np.array([[v.width_mm, v.depth_mm] for v in anatomy])}
+
+
+def _unpack(levels: tuple[Level, ...], plates: np.ndarray, sizes: np.ndarray) -> Spine:
+    """Vertebrae in their own frames."""
+    vertebrae = []
+    for level, (superior, inferior), (width, depth) in zip(levels, plates, sizes.tolist(), strict=True):
+        pair = EndPlate(*superior), EndPlate(*inferior)
+        vertebrae.append(Vertebra(level, np.zeros(3), np.eye(3), *pair, width, depth, measured=True))
+    return Spine(tuple(vertebrae))
 
 
 def _checksum(parts: dict[str, Any]) -> str:

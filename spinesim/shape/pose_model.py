@@ -10,6 +10,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from spinesim.anatomy.levels import Level
+from spinesim.anatomy.vertebra import Spine
 from spinesim.errors import ConfigError
 from spinesim.shape.chain import Chain, Joint
 from spinesim.shape.latent import Gaussian, fit_gaussian
@@ -39,6 +40,9 @@ class PoseModel:
         Of the rows.
     cases : int
         Spines that it was fitted to.
+    anatomy : Spine, optional
+        Mean vertebra of each level, in its own frame (origin at the centre, unit axes): its plates turn poses into
+        angles. None where only poses were given.
 
     References
     ----------
@@ -49,6 +53,7 @@ class PoseModel:
     mean: Float[np.ndarray, "m 4 4"]
     gaussian: Gaussian
     cases: int
+    anatomy: Spine | None = None
 
     @property
     def joints(self) -> tuple[Joint, ...]:
@@ -61,7 +66,8 @@ class PoseModel:
         part = slice(first, first + len(levels) - 1)
         inside = slice(6 * part.start, 6 * part.stop)
         gaussian = Gaussian(self.gaussian.mean[inside], self.gaussian.modes[inside], self.gaussian.noise_var)
-        return PoseModel(tuple(levels), self.mean[part], gaussian, self.cases)
+        anatomy = self.anatomy and Spine(tuple(self.anatomy[level] for level in levels))
+        return PoseModel(tuple(levels), self.mean[part], gaussian, self.cases, anatomy)
 
     def encode(self, chain: Chain) -> Float[np.ndarray, " d"]:
         """Write a chain as a row; its joints that the model does not know are left out."""
