@@ -1,0 +1,202 @@
+"""Measure the spines of a folder of label maps, in parallel, each one once."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import signal
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+
+from spinesim.anatomy.findings import check_order
+from spinesim.anatomy.locate import estimate_spine
+from spinesim.anatomy.reading import read_labels
+from spinesim.anatomy.threads import THREADS
+from spinesim.anatomy.vertebra import Spine
+from spinesim.anatomy.writing import digest
+from spinesim.errors import ConfigError, LabelError, ScanError, ScanWarning, SpinesimError
+from spinesim.shape.member import Member, read_member, write_member
+
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
+VERSE = re.compile(r"_seg(-vert_msk)?\.")
+"""How VerSe names label maps: ``_seg-vert_msk.nii.gz``, and ``_seg.nii.gz`` in its first releases."""
+
+CT = re.compile(r"_ct\.")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A label map without a use, and why."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """The spines of a folder, by name; the label maps that gave none; how many were measured in this run."""
+
+    members: tuple[Member, ...]
+    left_out: tuple[LeftOut, ...]
+    anew: int
+
+
+def find_label_maps(folder: Path) -> list[Path]:
+    """List the label maps under a folder, at any depth, by name.
+
+    Where files are named as in VerSe, those alone; otherwise all but CTs (``_ct``). Hidden ones are left out.
+
+    Raises
+    ------
+    LabelError
+        When there is no such folder, or no label map in it.
+    """
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.name.lower().endswith(ENDINGS)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not path.is_dir()
+    )
+    found = [path for path in files if VERSE.search(path.name)] or [path for path in files if not CT.search(path.name)]
+    if not found:
+        got = "none" if folder.is_dir() else "no such folder"
+        raise LabelError(f"{folder}: expected a folder of label maps ({', '.join(ENDINGS)}), got {got}; check the path")
+    return found
+
+
+def measure_cohort(
+    folder: Path,
+    kept: Path,
+    *,
+    scheme: str = "auto",
+    workers: int = THREADS,
+    told: Callable[[str], None] = lambda stage: None,
+) -> Cohort:
+    """Measure the spine in every label map under a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds the label maps; see :func:`find_label_maps`.
+    kept : Path
+        Folder for the spines, one file each as soon as it is measured. A spine that it holds already, of the same file
+        (by checksum), version of this package and scheme, is not measured again.
+    scheme : str
+        Meaning of the label numbers, as for :func:`spinesim.anatomy.reading.read_labels`.
+    workers : int
+        Processes.
+    told : callable
+        Hears how far the work is.
+
+    Raises
+    ------
+    LabelError
+        When there is no label map.
+    ConfigError
+        When a process was killed.
+    OutputError
+        When a spine cannot be kept.
+    """
+    members, left_out, waiting = _sort_out(folder, kept, scheme, told)
+    measured = 0
+    for rank, (path, outcome) in enumerate(_measured(list(waiting), scheme, workers), start=1):
+        if isinstance(outcome, str):
+            left_out[path] = outcome
+        else:
+            members[path] = Member(_name(path, folder), waiting[path], *outcome)
+            kept.mkdir(exist_ok=True)
+            write_member(members[path], kept_file(kept, waiting[path], scheme))
+            measured += 1
+        told(f"measured {rank} of {len(waiting)}: {path.name}")
+    out = tuple(LeftOut(_name(path, folder), left_out[path]) for path in sorted(left_out))
+    return Cohort(tuple(members[path] for path in sorted(members)), out, measured)
+
+
+def _sort_out(
+    folder: Path, kept: Path, scheme: str, told: Callable[[str], None]
+) -> tuple[dict[Path, Member], dict[Path, str], dict[Path, str]]:
+    """The spines that are kept already, the files that are of no use, and the checksums of those to be measured."""
+    members: dict[Path, Member] = {}
+    left_out: dict[Path, str] = {}
+    waiting: dict[Path, str] = {}
+    firsts: dict[str, Path] = {}
+    for path in find_label_maps(folder):
+        told(f"looking at {path.name}")
+        try:
+            checksum = digest(path)
+        except ScanError as error:
+            left_out[path] = str(error)
+            continue
+        if (first := firsts.setdefault(checksum, path)) != path:
+            left_out[path] = f"{path}: expected a label map of its own, got the same bytes as {first}"
+            continue
+        try:
+            members[path] = replace(read_member(kept_file(kept, checksum, scheme)), source=_name(path, folder))
+        except ConfigError:  # none, or a damaged one
+            waiting[path] = checksum
+    return members, left_out, waiting
+
+
+def _name(path: Path, folder: Path) -> str:
+    """A file's name from the cohort's folder."""
+    return path.relative_to(folder).as_posix()
+
+
+def kept_file(kept: Path, checksum: str, scheme: str) -> Path:
+    """Where the spine of a label map is kept."""
+    key = hashlib.sha256(f"{checksum} {version('spinesim')} {scheme}".encode()).hexdigest()
+    return kept / f"{key[:32]}.json"
+
+
+Outcome = str | tuple[Spine, tuple[str, ...]]
+"""Why a label map gave no spine; or the spine, and what the reader warned of."""
+
+
+def _measured(files: Sequence[Path], scheme: str, workers: int) -> Iterator[tuple[Path, Outcome]]:
+    """Measure label maps in processes of their own, and give each as it is done."""
+    if not files:
+        return
+    # spawned, not forked: this process may hold threads, and a fork would copy their locks
+    pool = ProcessPoolExecutor(min(workers, len(files)), get_context("spawn"), _leave_interrupts)
+    try:
+        waiting = {pool.submit(measure_file, path, scheme): path for path in files}
+        for done in as_completed(waiting):
+            yield waiting[done], done.result()
+    except BrokenProcessPool as error:
+        raise ConfigError(
+            f"{files[0].parent}: expected {workers} processes to measure spines, got one that was killed, most likely "
+            "for want of memory; run it again with fewer --workers, it goes on where it was"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts() -> None:
+    """Let Ctrl-C end the process that waits for this one, not this one in the middle of its work."""
+    with suppress(ValueError):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def measure_file(path: Path, scheme: str) -> Outcome:
+    """Measure the spine in one label map."""
+    with warnings.catch_warnings(record=True) as doubts:
+        warnings.simplefilter("always", ScanWarning)
+        try:
+            labels = read_labels(path, scheme=scheme)
+            check_order(labels)
+            spine = estimate_spine(labels)
+        except (SpinesimError, OSError, MemoryError) as error:
+            return str(error) or type(error).__name__
+    measured = tuple(vertebra for vertebra in spine if vertebra.measured)
+    if len(measured) < 2:
+        return f"{path}: expected two whole vertebrae or more, got {measured[0].level.name} alone"
+    said = tuple(str(doubt.message) for doubt in doubts if issubclass(doubt.category, ScanWarning))
+    return Spine(measured), said
