@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import labels_option, mapping_option, quiet_option, resample_option, scheme_option  # noqa: TID251
+from .options import labels_option, mapping_option, quiet_option, resample_option, scheme_option, telling  # noqa: TID251
 
 
 @click.command()
@@ -78,7 +78,7 @@ def deform(ct: Path | None, labels: Path | None, extent: Any, spacing: Any, seed
     scoliosis = Scoliosis(**options)
     target = out or Path(f"scoliosis_cobb-{scoliosis.cobb_deg:g}_apex-{scoliosis.apex.replace('/', '')}")
     job = Job(ct, labels, scoliosis, target, OutputGrid(extent, spacing or None), seed, **writing, **reading)
-    with _progress(quiet) as told:
+    with telling(quiet) as told:
         case, files = run_job(job, told)
     if not quiet:
         for line in [*(f"warning: {text}" for text in (*case.findings, *case.warnings))]:
@@ -87,21 +87,3 @@ def deform(ct: Path | None, labels: Path | None, extent: Any, spacing: Any, seed
             click.echo(f"{name}: asked {asked:g}, measured {measured:.1f} (before: {native:.1f})")
         click.echo(f"picture: {files['picture']}")
         click.echo(f"written: {target}")
-
-
-class _progress:  # noqa: N801 - used as a function
-    """A bar on a terminal, silence elsewhere."""
-
-    def __init__(self, quiet: bool) -> None:
-        from tqdm import tqdm
-
-        self.bar = tqdm(total=None, disable=True if quiet else None, bar_format="{elapsed} {desc}", leave=False)
-
-    def __enter__(self) -> Any:
-        return self._tell
-
-    def _tell(self, stage: str) -> None:
-        self.bar.set_description_str(stage)
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()

@@ -21,6 +21,7 @@ COMMANDS = {
     "deform": "Deform a healthy scan, or the built-in phantom, into scoliosis.",
     "phantom": "Make the built-in healthy CT, with labels of all its structures.",
     "measure": "Measure curves, angles, rotations, discs and heights on a label map.",
+    "shape": "Fit statistical shape models of the spine; sample, show and score them.",
 }
 """Name of each command, which is also its file and its function, and what the overview says of it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,3 +33,21 @@ resample_option = click.option(
 )
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
+
+
+class telling:  # noqa: N801 - used as a function
+    """A bar on a terminal, silence elsewhere."""
+
+    def __init__(self, quiet: bool) -> None:
+        from tqdm import tqdm
+
+        self.bar = tqdm(total=None, disable=True if quiet else None, bar_format="{elapsed} {desc}", leave=False)
+
+    def __enter__(self) -> Any:
+        return self._tell
+
+    def _tell(self, stage: str) -> None:
+        self.bar.set_description_str(stage)
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()

@@ -10,8 +10,13 @@ from hypothesis import HealthCheck, settings
 from scipy.spatial.transform import Rotation
 
 from spinesim.anatomy.grid import Grid
+from spinesim.anatomy.locate import estimate_spine
 from spinesim.anatomy.scan import Scan, Storage, Volume
 from spinesim.anatomy.writing import write_labels, write_volume
+from spinesim.deform.deformation import carriages_of
+from spinesim.deform.solids import build_solids
+from spinesim.deform.warp import carry_rigidly
+from spinesim.pathology.proposal import goals_of, propose
 from spinesim.pathology.scoliosis import Scoliosis
 from spinesim.phantom import PhantomParameters, build_phantom
 from spinesim.series.job import Job, run_job
@@ -23,6 +28,7 @@ settings.register_profile(
 )
 settings.load_profile("quick")
 
+SMALL_BENDS = ((10, "T10", "right"), (20, "T9", "left"), (15, "T9", "right"), (22, "T10", "left"), (6, "T9", "right"))
 SMALL_LEVELS = ("T6", "T7", "T8", "T9", "T10", "T11", "T12", "L1")
 
 
@@ -72,6 +78,27 @@ def small_case(small_run):
 def small_written(small_run):
     """Path of each file of the small case; treat them as read-only."""
     return small_run[1]
+
+
+@pytest.fixture(scope="session")
+def small_cohort(small_phantom, tmp_path_factory):
+    """A folder with label maps of the small phantom, straight and in five bends, under VerSe's names, old and new.
+
+    One more is no label map, and there is a CT that is none. Treat them as read-only.
+    """
+    home = tmp_path_factory.mktemp("cohort")
+    spine, solids = estimate_spine(small_phantom.labels), build_solids(small_phantom.labels)
+    maps = [small_phantom.labels]
+    for cobb, apex, side in SMALL_BENDS:
+        scoliosis = Scoliosis(cobb_deg=cobb, apex=apex, direction=side, kyphosis_per_cobb=0.2)
+        carriages = carriages_of(propose(scoliosis, spine, goals_of(scoliosis)).plan)
+        maps.append(carry_rigidly(small_phantom.labels, solids, carriages, small_phantom.grid))
+    for rank, labels in enumerate(maps):
+        (home / f"sub-{rank}").mkdir()
+        write_labels(labels, home / f"sub-{rank}" / f"sub-{rank}_seg{'-vert_msk' * (rank % 2)}.nii.gz")
+    (home / "sub-9_seg-vert_msk.nii.gz").write_bytes(b"no label map")
+    (home / "sub-1" / "sub-1_ct.nii.gz").write_bytes(b"no CT")
+    return home
 
 
 def turned(scan: Scan) -> Scan:

@@ -72,6 +72,20 @@ def test_the_phantoms_command_writes_what_the_table_says(tmp_path, monkeypatch):
     assert written == set(re.findall(r"`(sub-phantom_\S+)`", README))
 
 
+def test_the_commands_of_shape_models_write_what_they_name(small_cohort, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small_cohort, "labels")
+    for line in [line for line in SHELL if line.startswith("spinesim shape")]:
+        assert run(line).startswith("0\n"), line
+    written = {path.name for path in Path().iterdir()} - {"labels"}
+    assert written == {f"model{end}" for end in (".npz", "_spines", "_report.json")} | {
+        "modes.png",
+        "scores.csv",
+        "scores.png",
+        "samples.csv",
+    }
+
+
 def test_the_three_lines_of_python(at_a_users_desk):
     (code,) = [text for kind, text in BLOCKS if kind == "python"]
     exec(compile(code, "README.md", "exec"), {})

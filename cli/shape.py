@@ -1,0 +1,171 @@
+"""``spinesim shape``: fit statistical shape models of the spine, sample them, look at them, score them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import quiet_option, scheme_option, telling  # noqa: TID251 - relative, as it must be
+
+if TYPE_CHECKING:
+    from spinesim.shape.fitting import Fit
+
+LEFT_OUT_NAMED = 20
+"""So many of the label maps that were left out are named; the report names all."""
+
+model_argument = click.argument("model", type=click.Path(path_type=Path))
+
+
+@click.group(no_args_is_help=False)
+def shape() -> None:
+    r"""Statistical shape models: how neighbouring vertebrae stand on each other in a population.
+
+    \b
+    spinesim shape fit labels --out model.npz --levels T1-L5
+    spinesim shape show model.npz --out modes.png
+    spinesim shape score model.npz --csv scores.csv --png scores.png
+    spinesim shape sample model.npz --count 100 --seed 7 --out samples.csv
+    """
+
+
+@shape.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Model to write, .npz.")
+@click.option("--modes", type=int, help="Modes of the model [default: two fewer than cases, at most 20].")
+@click.option("--levels", help="Levels of the model, like T1-L5 [default: all that the label maps show].")
+@click.option("--workers", type=click.IntRange(min=1), help="Processes [default: one a processor].")
+@scheme_option
+@quiet_option
+def fit(folder: Path, out: Path, quiet: bool, **options: Any) -> None:
+    """Fit a model to the label maps in FOLDER, at any depth: VerSe's, or any .nii.gz, .nii, .nrrd and .mha.
+
+    Spines that were measured are kept beside the model, with a report of what was used and what was left out: a run
+    that was killed goes on where it was.
+    """
+    from spinesim.shape.fitting import fit_folder, report_file
+
+    with telling(quiet) as told:
+        done = fit_folder(folder, out, told=told, **{key: value for key, value in options.items() if value is not None})
+    if not quiet:
+        click.echo("\n".join([*_fit_lines(done), f"report: {report_file(out)}", f"written: {out}"]))
+
+
+def _fit_lines(done: Fit) -> list[str]:
+    """What was used, what was left out and why, and what the model tells."""
+    model, cases = done.model, len(done.members)
+    named = [f"left out: {case.reason}" for case in done.left_out[:LEFT_OUT_NAMED]]
+    more = [f"left out: {len(done.left_out) - LEFT_OUT_NAMED} more, named in the report"] * (
+        len(done.left_out) > LEFT_OUT_NAMED
+    )
+    told = model.gaussian.explained()
+    return [
+        f"cases: {cases} of {cases + len(done.left_out)} label maps, {done.anew} measured in this run",
+        *named,
+        *more,
+        *done.remarks,
+        f"levels: {model.levels[0].name} to {model.levels[-1].name}",
+        f"modes: {len(told)}, which tell {100 * told.sum():.1f} % of the variance; the first {100 * told[0]:.1f} %",
+    ]
+
+
+@shape.command()
+@model_argument
+@click.option(
+    "--report", type=click.Path(path_type=Path), help="Report of the fit [default: the one beside the model]."
+)
+@click.option("--modes", type=int, help="Most modes [default: the model's].")
+@click.option("--samples", type=click.IntRange(min=2), help="Draws for specificity [default: 1000].")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the table, with standard errors.")
+@click.option("--png", "png_file", type=click.Path(path_type=Path), help="Draw the scores.")
+@quiet_option
+def score(
+    model: Path,
+    report: Path | None,
+    seed: int,
+    csv_file: Path | None,
+    png_file: Path | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Score MODEL on the cases that 'shape fit' kept: compactness, generalisation and specificity by modes.
+
+    Compactness is the share of variance in so many components, generalisation the error on cases left out of the fit
+    (lower is better), specificity the distance of samples to the nearest case (lower is better); Davies 2002, Styner
+    2003. Lengths are mean distances of vertebrae's centres, angles those between vertebrae, after alignment.
+    """
+    import numpy as np
+
+    from spinesim.anatomy.report import check_names, write_csv
+    from spinesim.series.shape_picture import draw_scores
+    from spinesim.shape.fitting import read_fit
+    from spinesim.shape.scores import score_model
+
+    check_names([csv_file, png_file], inputs=[model, report])
+    done = read_fit(model, report)
+    with telling(quiet) as told:
+        rng = np.random.default_rng(seed)
+        given = {key: value for key, value in options.items() if value is not None}
+        scores = score_model(done.model, done.chains, told=told, rng=rng, **given)
+    if csv_file:
+        write_csv(scores.rows(), csv_file)
+    if png_file:
+        draw_scores(scores, png_file)
+    if not quiet:
+        click.echo("\n".join(_score_lines(scores.rows())))
+
+
+def _score_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """The table as it is printed."""
+    lines = ["modes  compactness  generalisation          specificity"]
+    for row in rows:
+        pairs = [
+            "·".rjust(8) if row[f"{name}_mm"] is None else f"{row[f'{name}_mm']:5.2f} mm  {row[f'{name}_deg']:5.2f}°"
+            for name in ("generalisation", "specificity")
+        ]
+        lines.append(f"{row['modes']:5}  {row['compactness']:11.3f}  {pairs[0]:<22}  {pairs[1]}".rstrip())
+    return lines
+
+
+@shape.command()
+@model_argument
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Picture to write, .png.")
+@quiet_option
+def show(model: Path, out: Path, quiet: bool) -> None:
+    """Draw the first four modes of MODEL at -2, 0 and +2 standard deviations, from the front and from the side."""
+    from spinesim.anatomy.report import check_names
+    from spinesim.series.shape_picture import draw_modes
+    from spinesim.shape.model_file import read_pose_model
+
+    check_names([out], inputs=[model])
+    fitted = read_pose_model(model)
+    title = f"{model.name}: {fitted.levels[0].name} to {fitted.levels[-1].name}, {fitted.cases} cases"
+    draw_modes(fitted, title, out)
+    if not quiet:
+        click.echo(f"written: {out}")
+
+
+@shape.command()
+@model_argument
+@click.option("--count", type=click.IntRange(min=1), default=100, show_default=True, help="Spines to draw.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Table (.csv) or tree (.json) to write.")
+@quiet_option
+def sample(model: Path, count: int, seed: int, out: Path, quiet: bool) -> None:
+    """Draw spines from MODEL: the pose of each level, the largest Cobb angle, kyphosis and lordosis.
+
+    Centres (mm) and rotation vectors (degrees) are about the patient's right, anterior and superior (x, y, z), from the
+    centre of the lowest vertebra; those of a joint are in the frame of the vertebra below.
+    """
+    import numpy as np
+
+    from spinesim.anatomy.report import check_names
+    from spinesim.shape.model_file import read_pose_model
+    from spinesim.shape.samples import sample_spines, write_samples
+
+    check_names([out], inputs=[model])
+    write_samples(sample_spines(read_pose_model(model), count, rng=np.random.default_rng(seed)), out)
+    if not quiet:
+        click.echo(f"written: {out}")
