@@ -20,14 +20,14 @@ model_argument = click.argument("model", type=click.Path(path_type=Path))
 
 @click.group(no_args_is_help=False)
 def shape() -> None:
-    r"""Statistical shape models: how neighbouring vertebrae stand on each other in a population.
+    """Statistical shape models: how neighbouring vertebrae stand on each other in a population.
 
     \b
     spinesim shape fit labels --out model.npz --levels T1-L5
     spinesim shape show model.npz --out modes.png
     spinesim shape score model.npz --csv scores.csv --png scores.png
     spinesim shape sample model.npz --count 100 --seed 7 --out samples.csv
-    """
+    """  # noqa: D301 - click reads the backspace: the lines below it are kept as they are
 
 
 @shape.command()
@@ -64,6 +64,10 @@ def _fit_lines(done: Fit) -> list[str]:
         f"cases: {cases} of {cases + len(done.left_out)} label maps, {done.anew} measured in this run",
         *named,
         *more,
+        *(
+            [f"passed over: {done.passed_over} files that are not named as VerSe's label maps are"]
+            * bool(done.passed_over)
+        ),
         *done.remarks,
         f"levels: {model.levels[0].name} to {model.levels[-1].name}",
         f"modes: {len(told)}, which tell {100 * told.sum():.1f} % of the variance; the first {100 * told[0]:.1f} %",

@@ -146,9 +146,9 @@ def test_verse_is_known_by_its_names_and_other_folders_give_all_but_cts(tmp_path
     for name in ("b/x.mha", "a.nrrd", "a_ct.nii.gz", ".hidden/c.nii", "._a.nii.gz", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert [path.name for path in find_label_maps(tmp_path)] == ["a.nrrd", "x.mha"]
+    assert find_label_maps(tmp_path) == ([tmp_path / "a.nrrd", tmp_path / "b" / "x.mha"], 0)
     (tmp_path / "sub-1_seg.nii.gz").touch()
-    assert [path.name for path in find_label_maps(tmp_path)] == ["sub-1_seg.nii.gz"]
+    assert find_label_maps(tmp_path) == ([tmp_path / "sub-1_seg.nii.gz"], 2)
     with pytest.raises(LabelError, match="got no such folder"):
         find_label_maps(tmp_path / "none")
 

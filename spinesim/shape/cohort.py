@@ -41,17 +41,21 @@ class LeftOut:
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """The spines of a folder, by name; the label maps that gave none; how many were measured in this run."""
+    """The spines of a folder, by name; the label maps that gave none; how many were measured in this run.
+
+    ``passed_over`` counts files that were not looked at, for others beside them are named as VerSe's.
+    """
 
     members: tuple[Member, ...]
     left_out: tuple[LeftOut, ...]
     anew: int
+    passed_over: int = 0
 
 
-def find_label_maps(folder: Path) -> list[Path]:
-    """List the label maps under a folder, at any depth, by name.
+def find_label_maps(folder: Path) -> tuple[list[Path], int]:
+    """List the label maps under a folder, at any depth, by name, and count the files that were passed over.
 
-    Where files are named as in VerSe, those alone; otherwise all but CTs (``_ct``). Hidden ones are left out.
+    Where files are named as in VerSe, those alone are taken; otherwise all but CTs (``_ct``) and hidden ones.
 
     Raises
     ------
@@ -65,11 +69,12 @@ def find_label_maps(folder: Path) -> list[Path]:
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and not path.is_dir()
     )
-    found = [path for path in files if VERSE.search(path.name)] or [path for path in files if not CT.search(path.name)]
+    plain = [path for path in files if not CT.search(path.name)]
+    found = [path for path in plain if VERSE.search(path.name)] or plain
     if not found:
         got = "none" if folder.is_dir() else "no such folder"
         raise LabelError(f"{folder}: expected a folder of label maps ({', '.join(ENDINGS)}), got {got}; check the path")
-    return found
+    return found, len(plain) - len(found)
 
 
 def measure_cohort(
@@ -105,7 +110,8 @@ def measure_cohort(
     OutputError
         When a spine cannot be kept.
     """
-    members, left_out, waiting = _sort_out(folder, kept, scheme, told)
+    files, passed_over = find_label_maps(folder)
+    members, left_out, waiting = _sort_out(files, folder, kept, scheme, told)
     measured = 0
     for rank, (path, outcome) in enumerate(_measured(list(waiting), scheme, workers), start=1):
         if isinstance(outcome, str):
@@ -117,18 +123,18 @@ def measure_cohort(
             measured += 1
         told(f"measured {rank} of {len(waiting)}: {path.name}")
     out = tuple(LeftOut(_name(path, folder), left_out[path]) for path in sorted(left_out))
-    return Cohort(tuple(members[path] for path in sorted(members)), out, measured)
+    return Cohort(tuple(members[path] for path in sorted(members)), out, measured, passed_over)
 
 
 def _sort_out(
-    folder: Path, kept: Path, scheme: str, told: Callable[[str], None]
+    files: Sequence[Path], folder: Path, kept: Path, scheme: str, told: Callable[[str], None]
 ) -> tuple[dict[Path, Member], dict[Path, str], dict[Path, str]]:
     """The spines that are kept already, the files that are of no use, and the checksums of those to be measured."""
     members: dict[Path, Member] = {}
     left_out: dict[Path, str] = {}
     waiting: dict[Path, str] = {}
     firsts: dict[str, Path] = {}
-    for path in find_label_maps(folder):
+    for path in files:
         told(f"looking at {path.name}")
         try:
             checksum = digest(path)

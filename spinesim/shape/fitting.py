@@ -46,6 +46,8 @@ class Fit:
         The levels that it was to have.
     anew : int
         Spines that were measured in this run; the others were kept from earlier ones.
+    passed_over : int
+        Files that were not looked at, for others are named as VerSe's label maps.
     """
 
     model: PoseModel
@@ -54,6 +56,7 @@ class Fit:
     left_out: tuple[LeftOut, ...]
     asked: tuple[Level, ...]
     anew: int
+    passed_over: int = 0
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -127,7 +130,7 @@ def fit_cohort(cohort: Cohort, folder: Path, *, modes: int | None = None, levels
         As :func:`fit_folder`.
     """
     left_out = list(cohort.left_out)
-    _check_count(folder, len(cohort.members), left_out)
+    _check_count(folder, len(cohort.members), left_out, cohort.passed_over)
     chains = [member.chain for member in cohort.members]
     run = covered_levels(chains, levels or USUAL)
     pieces = covered_chains(chains, run)
@@ -141,12 +144,12 @@ def fit_cohort(cohort: Cohort, folder: Path, *, modes: int | None = None, levels
         for member, piece in zip(cohort.members, pieces, strict=True)
         if piece is None
     ]
-    _check_count(folder, len(used), left_out)
+    _check_count(folder, len(used), left_out, cohort.passed_over)
     members, shown = (tuple(part) for part in zip(*used, strict=True))
     model = fit_pose_model(shown, min(len(used) - 2, MOST_MODES) if modes is None else modes)
     model = replace(model, anatomy=average_vertebrae([member.spine for member in members], run))
     asked = tuple(levels or sorted({level for chain in chains for level in chain.levels} & set(USUAL)))
-    return Fit(model, members, shown, tuple(left_out), asked, cohort.anew)
+    return Fit(model, members, shown, tuple(left_out), asked, cohort.anew, cohort.passed_over)
 
 
 def read_fit(model: Path, report: Path | None = None) -> Fit:
@@ -195,10 +198,11 @@ def _check_out(out: Path) -> None:
         )
 
 
-def _check_count(folder: Path, count: int, left_out: Sequence[LeftOut]) -> None:
+def _check_count(folder: Path, count: int, left_out: Sequence[LeftOut], passed_over: int) -> None:
     """Refuse a cohort that is too small, with the first reason why."""
     if count < FEWEST_CASES:
-        why = f" ({len(left_out)} left out, the first because of {left_out[0].reason})" if left_out else ""
+        why = f" ({passed_over} files passed over, which are not named as VerSe's)" if passed_over else ""
+        why = f" ({len(left_out)} left out, the first because of {left_out[0].reason})" if left_out else why
         raise ConfigError(
             f"{folder}: expected {FEWEST_CASES} or more spines that share levels, got {count}{why}; "
             "give more label maps"
@@ -222,6 +226,7 @@ def _report(fit: Fit, folder: Path, out: Path, scheme: str) -> dict[str, Any]:
         "remarks": list(fit.remarks),
         "spines": kept_folder(out).name,
         "used": [_told(member, chain, scheme) for member, chain in zip(fit.members, fit.chains, strict=True)],
+        "passed_over": fit.passed_over,
         "left_out": [{"label_map": case.source, "reason": case.reason} for case in fit.left_out],
     }
 
