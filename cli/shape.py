@@ -138,13 +138,16 @@ def _score_lines(rows: list[dict[str, Any]]) -> list[str]:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Picture to write, .png.")
 @quiet_option
 def show(model: Path, out: Path, quiet: bool) -> None:
-    """Draw the first four modes of MODEL at -2, 0 and +2 standard deviations, from the front and from the side."""
+    """Draw the first four modes of MODEL at -2, 0 and +2 standard deviations, from the front and from the side.
+
+    MODEL is a file, or the name of a shipped one: adult, scoliosis.
+    """
     from spinesim.anatomy.report import check_names
     from spinesim.series.shape_picture import draw_modes
-    from spinesim.shape.model_file import read_pose_model
+    from spinesim.shape.shipped import read_model
 
     check_names([out], inputs=[model])
-    fitted = read_pose_model(model)
+    fitted = read_model(model)
     title = f"{model.name}: {fitted.levels[0].name} to {fitted.levels[-1].name}, {fitted.cases} cases"
     draw_modes(fitted, title, out)
     if not quiet:
@@ -160,16 +163,18 @@ def show(model: Path, out: Path, quiet: bool) -> None:
 def sample(model: Path, count: int, seed: int, out: Path, quiet: bool) -> None:
     """Draw spines from MODEL: the pose of each level, the largest Cobb angle, kyphosis and lordosis.
 
+    MODEL is a file, or the name of a shipped one: adult, scoliosis.
+
     Centres (mm) and rotation vectors (degrees) are about the patient's right, anterior and superior (x, y, z), from the
     centre of the lowest vertebra; those of a joint are in the frame of the vertebra below.
     """
     import numpy as np
 
     from spinesim.anatomy.report import check_names
-    from spinesim.shape.model_file import read_pose_model
     from spinesim.shape.samples import sample_spines, write_samples
+    from spinesim.shape.shipped import read_model
 
     check_names([out], inputs=[model])
-    write_samples(sample_spines(read_pose_model(model), count, rng=np.random.default_rng(seed)), out)
+    write_samples(sample_spines(read_model(model), count, rng=np.random.default_rng(seed)), out)
     if not quiet:
         click.echo(f"written: {out}")

@@ -139,6 +139,9 @@ def _(scoliosis: Scoliosis, measures: Measures) -> tuple[str, ...]:
     if curve is None:
         return ()
     whole = list(measures.rotation)
+    gone = [level.name for level in scoliosis.apex_levels if level not in whole]
+    if gone:
+        return (f"the apex {' and '.join(gone)} lies partly beyond the field of view; --grid fit keeps all of it",)
     asked = np.mean([whole.index(level) for level in scoliosis.apex_levels])
     if abs(curve.apex_position - asked) <= APEX_TOLERANCE:
         return ()

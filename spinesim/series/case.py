@@ -33,8 +33,8 @@ CLOSE = 0.3
 TRUSTED = 1.0
 """A correction of less than this is not rehearsed once more: the case itself is measured anyhow."""
 
-CORRECTIONS = 5
-"""Corrections on rigidly carried labels before the flow, and after it."""
+CORRECTIONS, TRIES = 5, 8
+"""Corrections on rigidly carried labels before the flow, and tries with it; two are usual."""
 
 Told = Callable[[str], None]
 
@@ -130,7 +130,7 @@ def simulate(
     told("planning")
     search, proposal = _rehearse(start, pathology)
     best = None
-    for correction in range(CORRECTIONS):
+    for correction in range(TRIES):
         if correction:
             proposal = _propose(start, pathology, search.aim)
         case = _carry_out(start, pathology, proposal, output, seed, device, told)

@@ -66,7 +66,8 @@ def build_pose_model(mean: Spine, spread: Spread, cases: int) -> PoseModel:
     signs = np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(len(sizes))])
     modes = (directions * signs * sizes)[:, kept]
     gaussian = Gaussian(np.zeros(len(modes)), modes, spread.joint_mm**2)
-    return PoseModel(chain.levels, chain.lower_from_upper, gaussian, cases)
+    own = Spine(tuple(v.moved(np.linalg.inv(v.world_from_vertebra)) for v in mean))
+    return PoseModel(chain.levels, chain.lower_from_upper, gaussian, cases, own)
 
 
 def _along(mean: Spine, way: str) -> Float[np.ndarray, "k n"]:

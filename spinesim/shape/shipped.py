@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import as_file, files
+from pathlib import Path
 
 from spinesim.errors import ConfigError
 from spinesim.shape.model_file import read_pose_model
@@ -27,3 +28,16 @@ def read_shipped_model(name: str) -> PoseModel:
         raise ConfigError(f"shape model: expected one of {', '.join(shipped_models())}, got {name!r}; choose one")
     with as_file(files("spinesim.shape_models").joinpath(f"{name}.npz")) as path:
         return read_pose_model(path)
+
+
+def read_model(model: str | Path) -> PoseModel:
+    """Read a model from a file, or, where there is none, the shipped one of that name.
+
+    Raises
+    ------
+    ConfigError
+        When there is neither, or the file is no whole model.
+    """
+    if not Path(model).exists() and str(model) in shipped_models():
+        return read_shipped_model(str(model))
+    return read_pose_model(model)
