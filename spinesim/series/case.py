@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from spinesim.anatomy.findings import check_order, findings
 from spinesim.anatomy.grid import Grid, apply_affine
+from spinesim.anatomy.levels import parse_level
 from spinesim.anatomy.locate import estimate_spine
 from spinesim.anatomy.measure import Measures, measure_spine
 from spinesim.anatomy.plan import Plan
@@ -26,6 +27,9 @@ from spinesim.pathology.proposal import Goals, Proposal, goals_of, propose, read
 
 TOLERANCE = 1.0
 """Distance between asked and measured, in the unit of the goal, that a written case may have."""
+
+STRAIN_MM = 0.2
+"""RMS distance to the best rigid motion above which a bone is told to be strained."""
 
 CLOSE = 0.3
 """Distance at which corrections stop."""
@@ -138,7 +142,7 @@ def simulate(
             best = case
         if search.least <= TOLERANCE / 2:
             break
-    return _judged(best or case)
+    return _with_strain(_judged(best or case))
 
 
 class Search:
@@ -280,6 +284,22 @@ def _judged(case: Case) -> Case:
             f"got {'; '.join(missed)}; ask for another apex or size"
         )
     return replace(case, warnings=(*case.warnings, *missed))
+
+
+def _with_strain(case: Case) -> Case:
+    """Warn of a bone that should be rigid and was strained."""
+    carriages, numbers = carriages_of(case.proposal.plan), case.before.labels.numbers
+    fidelity = bone_fidelity(case)
+    strained = {level.name: fidelity[level.name][0] for level in numbers if level.name in fidelity}
+    strained = {name: rms for name, rms in strained.items() if rms > STRAIN_MM and carriages[parse_level(name)].rigid}
+    if not strained:
+        return case
+    worst = max(strained, key=lambda name: strained[name])
+    said = (
+        f"{worst} is {strained[worst]:.2f} mm (RMS) off a rigid motion, more than {STRAIN_MM:g}: "
+        "touching bones were pressed together; ask for a smaller or a longer curve"
+    )
+    return replace(case, warnings=(*case.warnings, said))
 
 
 def _output_grid(scan: Scan, plan: Plan, output: OutputGrid) -> Grid:
