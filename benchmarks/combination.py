@@ -17,7 +17,8 @@ from spinesim.deform.field import determinants
 from spinesim.deform.solids import count_pieces
 from spinesim.errors import SpinesimError
 from spinesim.pathology.scoliosis import Scoliosis
-from spinesim.series.case import Case, bone_fidelity, simulate
+from spinesim.series.case import Case, simulate
+from spinesim.series.fidelity import bone_fidelity
 
 Row = dict[str, object]
 """What is told of a combination, by the names of the columns."""

@@ -16,7 +16,8 @@ from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import Scan
 from spinesim.deform.solids import build_solids
 from spinesim.deform.warp import Carriage, carry_rigidly
-from spinesim.series.case import OutputGrid, bone_fidelity, simulate
+from spinesim.series.case import OutputGrid, simulate
+from spinesim.series.fidelity import bone_fidelity
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from pydantic import BaseModel
 
 from spinesim.anatomy.findings import check_order, findings
@@ -16,7 +16,7 @@ from spinesim.anatomy.levels import parse_level
 from spinesim.anatomy.locate import estimate_spine
 from spinesim.anatomy.measure import Measures, measure_spine
 from spinesim.anatomy.plan import Plan
-from spinesim.anatomy.scan import LabelMap, Scan, read_only
+from spinesim.anatomy.scan import Scan, read_only
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.deformation import Deformation, build_deformation, carriages_of, warp_scan
 from spinesim.deform.solids import Solid, build_solids
@@ -24,6 +24,7 @@ from spinesim.deform.torch_kernels import CPU
 from spinesim.deform.warp import carry_rigidly
 from spinesim.errors import ConfigError, OutOfReachError, PathologyError
 from spinesim.pathology.proposal import Goals, Proposal, goals_of, propose, read_goals, remarks_on
+from spinesim.series.fidelity import bone_fidelity
 
 TOLERANCE = 1.0
 """Distance between asked and measured, in the unit of the goal, that a written case may have."""
@@ -326,37 +327,3 @@ def _with_spacing(grid: Grid, spacing_mm: tuple[float, float, float] | None) -> 
     affine[:3, :3] = grid.direction * spacing
     affine[:3, 3] = grid.to_world(((spacing / grid.spacing_mm - 1) / 2)[None])[0]
     return Grid(tuple(np.maximum(1, np.round(extent / spacing)).astype(int)), affine)
-
-
-def bone_fidelity(case: Case) -> dict[str, tuple[float, float]]:
-    """RMS distance (mm) of the field to the best rigid motion over each bone's output voxels, and its volume ratio.
-
-    Returns
-    -------
-    dict
-        Level name to (RMS, output volume over input volume); levels without 50 voxels left are not there.
-    """
-    found = {}
-    voxel_in, voxel_out = case.before.grid.voxel_volume_mm3, case.after.grid.voxel_volume_mm3
-    for level, number in case.after.labels.numbers.items():
-        voxels = _voxels(case.after.labels, number)
-        if len(voxels) >= 50:
-            target = case.after.grid.to_world(voxels.astype(float))
-            rms = _rms_from_rigid(target, case.deformation.field.sources(case.after.grid, voxels))
-            before = len(_voxels(case.before.labels, number)) * voxel_in
-            found[level.name] = (rms, float(len(voxels) * voxel_out / before))
-    return found
-
-
-def _voxels(labels: LabelMap, number: int) -> np.ndarray:
-    """Indices (rows) of the voxels of one number."""
-    box = labels.boxes[number]
-    return np.argwhere(labels.voxels[box] == number) + [side.start for side in box]
-
-
-def _rms_from_rigid(target: Float[np.ndarray, "n 3"], source: Float[np.ndarray, "n 3"]) -> float:
-    """RMS distance between points and their best rigid image (Kabsch 1976, Acta Cryst A32:922)."""
-    target, source = target - target.mean(axis=0), source - source.mean(axis=0)
-    u, _, vt = np.linalg.svd(source.T @ target)
-    turn = vt.T @ np.diag([1, 1, np.linalg.det(vt.T @ u.T)]) @ u.T
-    return float(np.sqrt(((source @ turn.T - target) ** 2).sum(axis=1).mean()))

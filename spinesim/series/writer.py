@@ -17,7 +17,8 @@ from spinesim.anatomy.plan import Part
 from spinesim.anatomy.report import report_measures
 from spinesim.anatomy.writing import write_field, write_labels, write_mask, write_volume
 from spinesim.errors import OutputError
-from spinesim.series.case import Case, bone_fidelity
+from spinesim.series.case import Case
+from spinesim.series.fidelity import bone_fidelity
 from spinesim.series.picture import draw_case
 from spinesim.series.record import FlowReport, Geometry, Goal, InputFile, Record, Run, VertebraMotion
 
