@@ -14,18 +14,16 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from spinesim.anatomy.levels import RARE, Level, parse_level, region
+from spinesim.anatomy.levels import USUAL, Level, parse_level, region
 from spinesim.anatomy.vertebra import Spine
 from spinesim.shape.constraints import measure_posture
 from spinesim.shape.latent import fit_gaussian
-from spinesim.shape.model_file import write_pose_model
 from spinesim.shape.population import Spread, build_pose_model
 from spinesim.shape.pose_model import PoseModel
 
-from .published import add_up, fading, published_spine  # noqa: TID251 - relative, as it must be
+from .published import HERE, add_up, fading, published_spine, read_rows, ship  # noqa: TID251 - relative, as it must be
 
-HERE = Path(__file__).resolve().parent
-LEVELS = tuple(level for level in Level if Level.C3 <= level <= Level.L5 and level not in RARE)
+LEVELS = tuple(level for level in USUAL if Level.C3 <= level <= Level.L5)
 CASES = 193
 """Scans that the correlations are of; the spreads are of others."""
 
@@ -54,12 +52,7 @@ def main() -> None:
     if folder is not None:
         write_correlation(correlate(read_centroids(folder)))
     model, anatomy = build_adult()
-    write_pose_model(model, HERE / "adult.npz")
-    rows = score(model, anatomy, 4000)
-    with (HERE / "adult_scores.csv").open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([("quantity", "published", "model"), *rows])
-    for row in rows:
-        print(*row, sep="\t")  # noqa: T201
+    ship("adult", model, score(model, anatomy, 4000))
 
 
 def read_centroids(folder: Path) -> Float[np.ndarray, "n 24 3"]:
@@ -104,10 +97,10 @@ def write_correlation(correlation: Float[np.ndarray, "m m"]) -> None:
 
 def read_correlation() -> Float[np.ndarray, "m m"]:
     """The correlation of the joints from C3 on C4 to L4 on L5."""
-    lines = (HERE / "sagittal_correlation.csv").read_text(encoding="utf-8").splitlines()
-    rows = list(csv.reader(line for line in lines if not line.startswith("#")))[1:]
-    found = np.array([[float(number) for number in row[1:]] for row in rows])
-    assert [parse_level(row[0].split("-")[0]) for row in rows] == list(LEVELS[:-1])  # noqa: S101
+    rows = read_rows(HERE / "sagittal_correlation.csv")
+    joints = [row["joint"] for row in rows]
+    found = np.array([[float(row[joint]) for joint in joints] for row in rows])
+    assert [parse_level(joint.split("-")[0]) for joint in joints] == list(LEVELS[:-1])  # noqa: S101
     return (found + found.T) / 2
 
 

@@ -5,11 +5,9 @@ python -m spinesim.shape_models.build_scoliosis    writes scoliosis.npz and scol
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -22,13 +20,11 @@ from spinesim.anatomy.vertebra import Spine
 from spinesim.pathology.bend import Bend, bend_spine
 from spinesim.shape.chain import pose_spine
 from spinesim.shape.constraints import measure_posture
-from spinesim.shape.model_file import write_pose_model
 from spinesim.shape.population import Spread, build_pose_model
 from spinesim.shape.pose_model import PoseModel
 
-from .published import add_up, fading, published_spine  # noqa: TID251 - relative, as it must be
+from .published import HERE, add_up, fading, published_spine, read_rows, ship  # noqa: TID251 - relative, as it must be
 
-HERE = Path(__file__).resolve().parent
 FILMS = 607
 KYPHOSIS_T5_T12, LORDOSIS_L1_L5 = (24.9, 15.8), (46.4, 13.2)
 """Mean and SD of 458 adolescents with idiopathic scoliosis, standing (Scoliosis Spinal Disord 2018 Table 2)."""
@@ -72,18 +68,12 @@ class Drawn:
 def main() -> None:
     """Build the model, write it, and score it against the films."""
     model, anatomy = build_scoliosis()
-    write_pose_model(model, HERE / "scoliosis.npz")
-    rows = score(model, anatomy, count=4000)
-    with (HERE / "scoliosis_scores.csv").open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([("quantity", "published", "model"), *rows])
-    for row in rows:
-        print(*row, sep="\t")  # noqa: T201
+    ship("scoliosis", model, score(model, anatomy, count=4000))
 
 
 def read_tilts() -> tuple[tuple[Level, ...], Float[np.ndarray, " n"], Float[np.ndarray, "n n"]]:
     """Levels, and mean (rad) and covariance (rad^2) of their tilts."""
-    lines = (HERE / "coronal_tilts.csv").read_text(encoding="utf-8").splitlines()
-    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    rows = read_rows(HERE / "coronal_tilts.csv")
     levels = tuple(parse_level(row["level"]) for row in rows)
     mean = np.deg2rad([float(row["mean_tilt_deg"]) for row in rows])
     covariance = np.array([[float(row[f"cov_{level.name}"]) for level in levels] for row in rows])
@@ -239,9 +229,8 @@ def score(model: PoseModel, anatomy: Spine, count: int) -> list[tuple[str, str, 
 
 def film_apices(levels: Sequence[Level]) -> Float[np.ndarray, " n"]:
     """Films whose major curve has its apex at each level."""
-    text = files("spinesim.pathology").joinpath("curve_patterns.csv").read_text(encoding="utf-8")
     counts = np.zeros(len(levels))
-    for row in csv.DictReader(line for line in text.splitlines() if not line.startswith("#")):
+    for row in read_rows(files("spinesim.pathology").joinpath("curve_patterns.csv")):
         count = FILMS_BY_CLASS[row["major_cobb_class_deg"]] * float(row["share"])
         counts[levels.index(parse_level(row["apex_level"]))] += count
     return counts

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
+from importlib.resources.abc import Traversable
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +14,10 @@ from spinesim.anatomy.levels import Level
 from spinesim.anatomy.vertebra import EndPlate, Spine, Vertebra
 from spinesim.phantom.column import Pose, body_wedge, build_column
 from spinesim.phantom.table import Dimensions
+from spinesim.shape.model_file import write_pose_model
+from spinesim.shape.pose_model import PoseModel
+
+HERE = Path(__file__).resolve().parent
 
 REACH = 2.5
 """Levels over which neighbours vary together where nothing is published (assumed)."""
@@ -31,6 +38,21 @@ def _vertebra(level: Level, pose: Pose, dims: Dimensions) -> Vertebra:
         for sign in (1, -1)
     )
     return Vertebra(level, centre, axes, upper, lower, dims.w_inf, dims.depth, measured=True)
+
+
+def read_rows(table: Traversable) -> list[dict[str, str]]:
+    """Rows of a table whose first lines, marked with ``#``, name its source."""
+    lines = table.read_text(encoding="utf-8").splitlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+def ship(name: str, model: PoseModel, scores: Sequence[tuple[str, str, str]]) -> None:
+    """Write a model and its scores beside the recipes, and print the scores."""
+    write_pose_model(model, HERE / f"{name}.npz")
+    with (HERE / f"{name}_scores.csv").open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([("quantity", "published", "model"), *scores])
+    for row in scores:
+        print(*row, sep="\t")  # noqa: T201
 
 
 def fading(count: int) -> Float[np.ndarray, "n n"]:

@@ -242,7 +242,8 @@ def fit_plate(columns: Columns, ends: Float[np.ndarray, " n"]) -> EndPlate:
     design = np.column_stack([np.ones_like(ends), columns.right, columns.anterior])
     weights = np.ones_like(ends)
     for _ in range(6):
-        offset, across, along = np.linalg.lstsq((design.T * weights) @ design, (design.T * weights) @ ends)[0]
+        weighted = design.T * weights
+        offset, across, along = np.linalg.lstsq(weighted @ design, weighted @ ends)[0]
         residual = ends - design @ (offset, across, along)
         weights = np.clip(1 - (residual / PLATE_TOLERANCE_MM) ** 2, 0, None) ** 2
     right, anterior = columns.right.mean(), columns.anterior.mean()

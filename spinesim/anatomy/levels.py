@@ -41,6 +41,7 @@ class Level(IntEnum):
 
 
 RARE = (Level.T13, Level.L6)
+USUAL = tuple(level for level in Level if level not in RARE)
 
 
 def parse_level(text: str) -> Level:
@@ -68,4 +69,4 @@ def region(level: Level) -> str:
 
 def levels_between(upper: Level, lower: Level) -> tuple[Level, ...]:
     """List the levels that a usual spine has strictly between two others (T13 and L6 are rare)."""
-    return tuple(level for level in Level if upper < level < lower and level not in RARE)
+    return tuple(level for level in USUAL if upper < level < lower)

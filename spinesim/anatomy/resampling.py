@@ -19,7 +19,15 @@ MARGIN = 2
 """Voxels around a structure in which the distance to it is known."""
 
 
-def signed_depth(mask: Bool[np.ndarray, "i j k"], spacing_mm: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "i j k"]:
+def cut_depth(labels: LabelMap, number: int) -> tuple[Bool[np.ndarray, "i j k"], Float[np.ndarray, "i j k"], Grid]:
+    """Cut a structure out with a margin: its mask, the depth of its voxels, and their grid."""
+    box = labels.boxes[number]
+    start, stop = np.array([[side.start - MARGIN, side.stop + MARGIN] for side in box]).T
+    mask = np.pad(labels.voxels[box] == number, MARGIN)
+    return mask, _signed_depth(mask, labels.grid.spacing_mm), labels.grid.cropped(tuple(start), tuple(stop))
+
+
+def _signed_depth(mask: Bool[np.ndarray, "i j k"], spacing_mm: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "i j k"]:
     """Distance of each voxel's centre to a mask's surface (mm, positive inside); the surface lies half-way between."""
     inside = ndimage.distance_transform_edt(mask, sampling=spacing_mm)
     outside = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
@@ -66,10 +74,7 @@ def resample_labels(labels: LabelMap, grid: Grid) -> LabelMap:
 
 def _redraw(labels: LabelMap, number: int, grid: Grid) -> tuple[Box, Float[np.ndarray, "a b c"]]:
     """Depth in one structure at the voxels of the part of another grid that it can reach."""
-    box = labels.boxes[number]
-    start, stop = np.array([[side.start - MARGIN, side.stop + MARGIN] for side in box]).T
-    block = labels.grid.cropped(tuple(start), tuple(stop))
-    depth = signed_depth(np.pad(labels.voxels[box] == number, MARGIN), labels.grid.spacing_mm)
+    _, depth, block = cut_depth(labels, number)
     reached = grid.to_voxel(block.corners())
     low = np.clip(np.floor(reached.min(axis=0)), 0, grid.shape).astype(int)
     high = np.clip(np.ceil(reached.max(axis=0)) + 1, low, grid.shape).astype(int)

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.grid import Grid
-from spinesim.anatomy.resampling import signed_depth
+from spinesim.anatomy.resampling import cut_depth
 from spinesim.anatomy.sampling import sample_block
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.threads import map_threads
@@ -87,14 +87,11 @@ def build_solids(labels: LabelMap) -> Mapping[int, Solid]:
 
 def _solid(labels: LabelMap, number: int) -> Solid:
     """Cut a bone out and measure the depth of its voxels; its surface lies half-way between voxels."""
+    mask, depth, grid = cut_depth(labels, number)
     box = labels.boxes[number]
-    start = np.array([side.start for side in box]) - 2
-    stop = np.array([side.stop for side in box]) + 2
-    mask = np.pad(labels.voxels[box] == number, 2)
-    depth = signed_depth(mask, labels.grid.spacing_mm)
     cut = any(side.start == 0 or side.stop == n for side, n in zip(box, labels.grid.shape, strict=True))
     volume = float(np.count_nonzero(mask)) * labels.grid.voxel_volume_mm3
-    return Solid(depth, labels.grid.cropped(tuple(start), tuple(stop)), count_pieces(mask), volume, cut)
+    return Solid(depth, grid, count_pieces(mask), volume, cut)
 
 
 def count_pieces(mask: Bool[np.ndarray, "i j k"]) -> tuple[int, int]:

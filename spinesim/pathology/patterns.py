@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from spinesim.anatomy.levels import RARE, Level, parse_level
-
-USUAL = tuple(level for level in Level if level not in RARE)
+from spinesim.anatomy.levels import USUAL, Level, parse_level
 
 
 @dataclass(frozen=True)

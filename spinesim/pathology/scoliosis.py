@@ -176,17 +176,17 @@ def _swayed(scoliosis: Scoliosis, task: CurveTask, cobb_deg: float, seed: int) -
     near = replace(task, shape=mean.shape, free_ends=False)
     levels, places = task.spine.levels, list(mean.shape.places)
     ends = levels[places.index(mean.shape.upper)], levels[places.index(mean.shape.lower)]
-    enough = max(SWAY_MISS, mean.miss(task, float(np.deg2rad(cobb))) + 0.5)
-    rng = np.random.default_rng(seed)
-    drawn = draw_sway(task.spine, ends, scoliosis.apex_levels[0], sign * float(np.deg2rad(cobb)), rng=rng)
+    asked = float(np.deg2rad(cobb))
+    enough = max(SWAY_MISS, mean.miss(task, asked) + 0.5)
+    drawn = draw_sway(task.spine, ends, scoliosis.apex_levels[0], sign * asked, rng=np.random.default_rng(seed))
     for part in SWAY_SHARES:
         share = part * scoliosis.variability
         swayed = replace(near, sway=drawn.scaled(share))
         solution = best_solution(swayed, cobb)
         leads = curve_at(find_curves(solution.bent.moved)[:1], scoliosis.apex_levels)
-        if leads and not solution.broken and solution.miss(task, float(np.deg2rad(cobb))) <= enough:
+        if leads and not solution.broken and solution.miss(task, asked) <= enough:
             return solution if cobb == cobb_deg else best_solution(swayed, cobb_deg), share
-    return best_solution(task, cobb_deg), 0.0
+    return mean if cobb == cobb_deg else best_solution(task, cobb_deg), 0.0
 
 
 def _lay_out(scoliosis: Scoliosis, spine: Spine) -> CurveTask:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from spinesim.anatomy.levels import RARE, Level, parse_level, region
+from spinesim.anatomy.levels import RARE, USUAL, Level, parse_level, region
 from spinesim.errors import LabelError
 
 FIRST = Level.C3
@@ -116,7 +116,7 @@ class PhantomParameters(BaseModel):
     @property
     def levels(self) -> tuple[Level, ...]:
         """The levels that are whole and labelled, from the head down."""
-        return tuple(level for level in Level if self.upper <= level <= self.lower and level not in RARE)
+        return tuple(level for level in USUAL if self.upper <= level <= self.lower)
 
     def trabecular_hu(self, level: Level) -> float:
         """Mean HU of the cancellous bone of a level.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -86,6 +87,11 @@ class Case:
     findings: tuple[str, ...]
     warnings: tuple[str, ...]
 
+    @cached_property
+    def fidelity(self) -> dict[str, tuple[float, float]]:
+        """How rigid each bone stayed, and its volume; see :func:`spinesim.series.fidelity.bone_fidelity`."""
+        return bone_fidelity(self)
+
     @property
     def goals(self) -> dict[str, tuple[float, float, float]]:
         """Each goal's asked, measured and native value."""
@@ -138,7 +144,7 @@ def simulate(
     for correction in range(TRIES):
         if correction:
             proposal = _propose(start, pathology, search.aim)
-        case = _carry_out(start, pathology, proposal, output, seed, device, told)
+        case = _carry_out(start, pathology, proposal, output, device, told)
         if search.learn(read_goals(pathology, case.after_measures)):
             best = case
         if search.least <= TOLERANCE / 2:
@@ -228,7 +234,6 @@ def _carry_out(
     pathology: BaseModel,
     proposal: Proposal,
     output: OutputGrid,
-    seed: int,
     device: str,
     told: Told,
 ) -> Case:
@@ -249,7 +254,7 @@ def _carry_out(
     ]
     return Case(
         pathology,
-        seed,
+        start.seed,
         scan,
         start.spine,
         start.measures,
@@ -289,10 +294,10 @@ def _judged(case: Case) -> Case:
 
 def _with_strain(case: Case) -> Case:
     """Warn of a bone that should be rigid and was strained."""
-    carriages, numbers = carriages_of(case.proposal.plan), case.before.labels.numbers
-    fidelity = bone_fidelity(case)
-    strained = {level.name: fidelity[level.name][0] for level in numbers if level.name in fidelity}
-    strained = {name: rms for name, rms in strained.items() if rms > STRAIN_MM and carriages[parse_level(name)].rigid}
+    carriages = carriages_of(case.proposal.plan)
+    strained = {
+        name: rms for name, (rms, _) in case.fidelity.items() if rms > STRAIN_MM and carriages[parse_level(name)].rigid
+    }
     if not strained:
         return case
     worst = max(strained, key=lambda name: strained[name])

@@ -18,7 +18,6 @@ from spinesim.anatomy.report import report_measures
 from spinesim.anatomy.writing import write_field, write_labels, write_mask, write_volume
 from spinesim.errors import OutputError
 from spinesim.series.case import Case
-from spinesim.series.fidelity import bone_fidelity
 from spinesim.series.picture import draw_case
 from spinesim.series.record import FlowReport, Geometry, Goal, InputFile, Record, Run, VertebraMotion
 
@@ -319,7 +318,7 @@ def build_record(case: Case, names: dict[str, str], inputs: dict[str, InputFile]
 
 
 def _motions(case: Case) -> list[VertebraMotion]:
-    fidelity = bone_fidelity(case)
+    fidelity = case.fidelity
     return [
         VertebraMotion(
             level=anchor.level.name,

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from spinesim.anatomy.vertebra import Spine
 from spinesim.errors import GeometryError, PathologyError
-from spinesim.shape.chain import Chain, measure_chain
+from spinesim.shape.chain import Chain, measure_chain, stack_joints
 from spinesim.shape.constraints import Constraint, measure_posture
 from spinesim.shape.pose_model import MM_PER_RADIAN, PoseModel
 
@@ -115,11 +115,7 @@ class Posterior:
 
     def _read(self, rows: Float[np.ndarray, "b d"], constraints: Sequence[Constraint]) -> Float[np.ndarray, "b c"]:
         """What is asked, as many rows have it."""
-        joints = self.model.decode(rows)
-        poses = [np.tile(self.base, (len(rows), 1, 1))]
-        for rank in reversed(range(joints.shape[1])):
-            poses.append(poses[-1] @ joints[:, rank])
-        posture = measure_posture(self.anatomy, np.stack(poses[::-1], axis=1))
+        posture = measure_posture(self.anatomy, stack_joints(self.model.decode(rows), self.base))
         return np.stack([constraint.read(posture) for constraint in constraints], axis=1)
 
     def _slope(self, row: Float[np.ndarray, " d"], constraints: Sequence[Constraint]) -> Float[np.ndarray, "c d"]:

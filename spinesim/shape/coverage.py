@@ -1,16 +1,16 @@
-"""Which levels a cohort can have a model of: those whose joints two cases or more show."""
+"""Which levels a cohort can have a model of: usual ones whose joints two cases or more show.
+
+T13 and L6 are too rare to tell how others stand on them.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from spinesim.anatomy.levels import RARE, Level, parse_level
+from spinesim.anatomy.levels import USUAL, Level, parse_level
 from spinesim.errors import ConfigError
 from spinesim.shape.chain import Chain
-
-USUAL = tuple(level for level in Level if level not in RARE)
-"""Levels that a model can have: T13 and L6 are too rare to tell how others stand on them."""
 
 FEWEST = 2
 """Cases that must show a joint."""

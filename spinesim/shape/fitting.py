@@ -10,14 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from spinesim.anatomy.levels import Level
+from spinesim.anatomy.levels import USUAL, Level
 from spinesim.anatomy.report import write_json
 from spinesim.anatomy.threads import THREADS
 from spinesim.anatomy.writing import digest
 from spinesim.errors import ConfigError, OutputError
 from spinesim.shape.chain import Chain
 from spinesim.shape.cohort import Cohort, LeftOut, kept_file, measure_cohort
-from spinesim.shape.coverage import USUAL, count_joints, covered_chains, covered_levels, parse_run
+from spinesim.shape.coverage import count_joints, covered_chains, covered_levels, parse_run
 from spinesim.shape.member import Member, average_vertebrae, read_member
 from spinesim.shape.model_file import read_pose_model, write_pose_model
 from spinesim.shape.pose_model import PoseModel, fit_pose_model
