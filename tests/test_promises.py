@@ -60,8 +60,8 @@ def pieces(scan: Scan, number: int) -> int:
 
 
 def wedges(spine) -> float:
-    """Sum of the coronal wedges of the bodies from T7 to T11 (radians, positive when the left side is lower)."""
-    bodies = [spine[level] for level in Level if Level.T7 <= level <= Level.T11]
+    """Sum of the coronal wedges of the bodies from T6 to T12 (radians, positive when the left side is lower)."""
+    bodies = [spine[level] for level in Level if Level.T6 <= level <= Level.T12]
     axes = spine.patient_axes
     return sum(coronal_tilt(body.inferior, axes) - coronal_tilt(body.superior, axes) for body in bodies)
 

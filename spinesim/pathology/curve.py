@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import brentq
 
 from spinesim.anatomy.curves import Curve, Side, apex_position, find_curves, lateral_offset_mm
 from spinesim.anatomy.levels import Level, region
 from spinesim.anatomy.vertebra import Spine
 from spinesim.pathology.bend import Bend, BentSpine, bend_spine
-from spinesim.pathology.profile import CurveShape, tilt_profile, turn_profile
-from spinesim.pathology.rules import Breach, check_bend, joint_turns_deg
-from spinesim.pathology.sway import Sway
-
-RETURN_RAD = float(np.deg2rad(6.0))
-"""Tilt that one level beyond the curve leads back at most (compensatory curves bend less than the curve itself)."""
-
-GENTLE_WEDGE_DEG = {"cervical": 6.0, "thoracic": 7.0, "lumbar": 10.0, "sacral": 10.0}
-"""Wedge that discs are given where it can be chosen: rigid bones with more of it meet at their facets."""
+from spinesim.pathology.profile import CurveShape
+from spinesim.pathology.rules import Breach, check_bend
+from spinesim.pathology.target import GENTLE_WEDGE_DEG, Target
+from spinesim.shape.course import Course, Turns
 
 APEX_TOLERANCE = 0.75
 """Distance, in levels, between the apex asked and the apex found that still counts as met."""
+
+APEX_SHIFT = 1.0
+"""Levels by which the planned apex is moved at most to have the measured one where it is asked."""
+
+BALANCE_MM = 5.0
+"""How far the top may stand beside where it is asked and still count as met."""
+
+GENTLENESS = (1.0, 1.5, np.inf)
+"""How far past a gentle wedge discs are led, in turn, where the curve does not fit."""
 
 WIDENINGS = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 0), (2, 1), (3, 1))
 """Levels by which a curve may be made longer above and below, when it does not fit in its usual length."""
@@ -49,8 +52,8 @@ class CurveTask:
     """A curve laid onto one spine: where it lies, what comes along with it, and the spine's own course.
 
     ``own_tilt`` is the slow course of the levels' tilts, ``deviation`` what single levels deviate from it (radians);
-    ``apex_rank`` the apex among the measured levels; ``free_ends`` whether the end vertebrae may be chosen; ``sway``
-    what the spine does beside the mean curve.
+    ``apex_rank`` the apex among the measured levels; ``free_ends`` whether the end vertebrae may be chosen; ``course``
+    what the model expects of the patient; ``sway`` what the spine does beside the mean curve.
     """
 
     spine: Spine
@@ -59,23 +62,33 @@ class CurveTask:
     coupling: Coupling
     free_ends: bool
     shape: CurveShape
-    sagittal: CurveShape | None
+    course: Course
     own_tilt: Float[np.ndarray, " n"]
     deviation: Float[np.ndarray, " n"]
     own_cobb: float
     apex_rank: float
-    sway: Sway
+    sway: Turns
+    gentleness: float = 1.0
+
+    def target(self, shape: CurveShape) -> Target:
+        """What the model expects when the curve has some shape."""
+        return Target(self.spine, self.course, shape, self.own_tilt, self.gentleness)
 
 
 @dataclass(frozen=True, eq=False)
 class CurveSolution:
-    """A bend, what the moved spine then measures (radians; rank of the apex), and the rules it breaks."""
+    """A bend, what the moved spine then measures (radians; rank of the apex; mm), and the rules it breaks.
+
+    ``rival`` is the largest curve beside the one that was asked for, ``offset_mm`` how far the top stands to the right.
+    """
 
     bend: Bend
     bent: BentSpine
     shape: CurveShape
     cobb: float
     apex_rank: float
+    rival: float
+    offset_mm: float
     breaches: tuple[Breach, ...]
 
     @property
@@ -87,7 +100,9 @@ class CurveSolution:
         """How far it is from what is wanted (1 is tolerable): hard rules most, then size, apex and harsh discs."""
         size = abs(np.rad2deg(self.cobb - cobb))
         apex = abs(self.apex_rank - task.apex_rank) / APEX_TOLERANCE
-        return 1000.0 * bool(self.broken) + 10.0 * max(size - 0.1, 0) + apex + self.harshness()
+        rival = max(np.rad2deg(self.rival - self.cobb), 0) / 2
+        balance = max(abs(self.offset_mm - task.coupling.offset_mm) / BALANCE_MM - 1, 0)
+        return 1000.0 * bool(self.broken) + 10.0 * max(size - 0.1, 0) + apex + rival + balance + self.harshness()
 
     def harshness(self) -> float:
         """How much steeper discs are wedged than is gentle, in units of two degrees."""
@@ -101,15 +116,6 @@ def measure_places(spine: Spine) -> Float[np.ndarray, " n"]:
     centres = np.array([v.centre for v in spine])
     steps = np.linalg.norm(np.diff(centres, axis=0), axis=1)
     return np.append(np.cumsum(steps[::-1])[::-1], 0.0)
-
-
-def sagittal_shape(spine: Spine, places: Float[np.ndarray, " n"]) -> CurveShape | None:
-    """Where thoracic kyphosis lies on this spine (T4 to T12, as far as they are there); None below five levels."""
-    ranks = [rank for rank, level in enumerate(spine.levels) if Level.T4 <= level <= Level.T12]
-    if len(ranks) < 5:
-        return None
-    upper, lower = places[ranks[0]], places[ranks[-1]]
-    return CurveShape(places, upper, (upper + lower) / 2, lower, 1.0, 0.0, 0.0)
 
 
 def curve_at(curves: tuple[Curve, ...], apex: tuple[Level, ...]) -> Curve | None:
@@ -131,110 +137,74 @@ def best_solution(task: CurveTask, cobb_deg: float) -> CurveSolution:
     Of the tries the first that keeps the hard rules and meets size and apex is taken, else the one that comes closest.
     """
     cobb = float(np.deg2rad(cobb_deg))
-    nod = _nod(task, cobb - abs(task.own_cobb))
     bests: list[CurveSolution] = []
-    for by_room in (False, True):
-        for widen in WIDENINGS if task.free_ends else WIDENINGS[:1]:
-            wider = _widened(task, *widen, by_room=by_room)
-            for smooth in (0.0, 0.5, 1.0):
-                tried = _solve(wider, cobb, nod, smooth)
-                if not bests or tried.miss(task, cobb) < bests[-1].miss(task, cobb) - 0.05:
-                    bests.append(tried)
-                if tried.miss(task, cobb) <= 1.0 or tried.harshness() > 1.0:
-                    break
-            if bests[-1].miss(task, cobb) <= 1.0:
-                return bests[-1]
+    widenings = WIDENINGS if task.free_ends else WIDENINGS[:1]
+    shapes = {(shape.upper, shape.lower): shape for shape in (_widened(task, *widen) for widen in widenings)}
+    for gentle, shape in product(GENTLENESS, shapes.values()):
+        wider = replace(task, shape=shape, gentleness=gentle)
+        for smooth in (0.0, 0.5, 1.0):
+            tried = _solve(wider, cobb, smooth)
+            if not bests or tried.miss(task, cobb) < bests[-1].miss(task, cobb) - 0.05:
+                bests.append(tried)
+            if tried.miss(task, cobb) <= 1.0 or tried.harshness() > 1.0:
+                break
+        if bests[-1].miss(task, cobb) <= 1.0:
+            break
     return bests[-1]
 
 
-def _widened(task: CurveTask, above: int, below: int, *, by_room: bool) -> CurveTask:
-    """The same task with end vertebrae some levels farther from the apex, as far as whole levels go.
-
-    ``by_room`` measures the way along the spine by what each disc can give instead of by millimetres, so that thin
-    discs are wedged less than high ones.
-    """
-    shape, spine = task.shape, task.spine
-    whole = [rank for rank, v in enumerate(spine) if v.measured and v.level != Level.S]
-    upper = max(int(np.flatnonzero(shape.places == shape.upper)[0]) - above, whole[0])
-    lower = min(int(np.flatnonzero(shape.places == shape.lower)[0]) + below, whole[-1])
-    places = _room(spine) if by_room else shape.places
-    apex = float(np.interp(shape.apex, shape.places[::-1], places[::-1]))
-    give = (upper * RETURN_RAD, np.inf if Level.S in spine else (len(places) - 1 - lower) * RETURN_RAD)
-    return replace(
-        task,
-        shape=replace(
-            shape,
-            places=places,
-            upper=places[upper],
-            apex=apex,
-            lower=places[lower],
-            top_give=give[0],
-            bottom_give=give[1],
-        ),
-    )
+def _widened(task: CurveTask, above: int, below: int) -> CurveShape:
+    """The shape with end vertebrae some levels farther from the apex, as far as whole levels go."""
+    whole = [rank for rank, v in enumerate(task.spine) if v.measured and v.level != Level.S]
+    upper, lower = max(task.shape.upper - above, whole[0]), min(task.shape.lower + below, whole[-1])
+    return replace(task.shape, upper=upper, lower=lower)
 
 
-def _room(spine: Spine) -> Float[np.ndarray, " n"]:
-    """Position of each level along the spine when a step is as long as its disc is high for its width."""
-    steps = -np.diff(measure_places(spine))
-    heights = np.array(
-        [
-            (above.inferior.centre - below.superior.centre) @ above.inferior.normal / (above.width_mm + below.width_mm)
-            for above, below in zip(spine.vertebrae, spine.vertebrae[1:], strict=False)
-        ]
-    )
-    room = np.maximum(heights, 0.25 * np.median(heights))
-    return np.append(np.cumsum((room * steps.sum() / room.sum())[::-1])[::-1], 0.0)
-
-
-def _solve(task: CurveTask, cobb: float, nod: Float[np.ndarray, " n"], smooth: float) -> CurveSolution:
-    """Correct size and apex of the curve until the moved spine measures both (0.05 degrees; a quarter level).
+def _solve(task: CurveTask, cobb: float, smooth: float) -> CurveSolution:
+    """Correct size, apex and balance until the moved spine measures them (0.05 degrees; a quarter level; 2 mm).
 
     ``smooth`` is the share of each level's own deviation from the spine's slow course that is taken away.
     """
-    size, shape, tries = cobb, task.shape, []
+    size, shape, offset, tries = cobb, task.shape, task.coupling.offset_mm, []
     task = replace(task, own_tilt=task.own_tilt + smooth * task.deviation)
-    spacing = float(-np.diff(task.shape.places).mean())
     for _ in range(12):
-        bend = _bend(task, shape, size, nod)
-        bent = bend_spine(task.spine, bend)
-        measured, apex = _read(task, bent.moved)
-        breaches = check_bend(bent, np.rad2deg(bend.wedge))
-        tries.append(CurveSolution(bend, bent, shape, measured, apex, breaches))
-        off = apex - task.apex_rank
-        if abs(measured - cobb) < np.deg2rad(0.05) and abs(off) < 0.25:
+        bend = _bend(task, shape, size, offset)
+        tries.append(_judge(task, shape, bend))
+        missed, off = cobb - tries[-1].cobb, tries[-1].apex_rank - task.apex_rank
+        leans = tries[-1].offset_mm - task.coupling.offset_mm
+        met = abs(missed) < np.deg2rad(0.05) and abs(off) < 0.25 and abs(leans) < 2.0
+        if met or not tries[-1].cobb:
             break
-        size += cobb - measured
-        shape = shape.with_apex(shape.apex + 0.5 * off * spacing)
+        apex = np.clip(shape.apex - 0.5 * off, task.shape.apex - APEX_SHIFT, task.shape.apex + APEX_SHIFT)
+        size, offset, shape = size + missed, offset - leans, shape.with_apex(float(apex))
     return min(tries, key=lambda tried: tried.miss(task, cobb))
 
 
-def _read(task: CurveTask, moved: Spine) -> tuple[float, float]:
-    """Signed Cobb angle at the apex of a moved spine, and the exact rank of its apex."""
-    whole = moved.whole
-    for curve in find_curves(moved):
-        if all(curve.holds(level) for level in task.apex) and curve.side == task.side:
-            first = [v.level for v in whole].index(curve.upper)
-            last = [v.level for v in whole].index(curve.lower)
-            position = apex_position(whole[first : last + 1], moved.patient_axes, curve.side, exact=True)
-            return curve.cobb, position + first
-    return 0.0, task.apex_rank
+def _judge(task: CurveTask, shape: CurveShape, bend: Bend) -> CurveSolution:
+    """Bend the spine and measure it: the curve at the apex, the exact rank of its apex, its largest rival, balance."""
+    bent = bend_spine(task.spine, bend)
+    moved = bent.moved
+    curves, whole = find_curves(moved), moved.whole
+    offset = lateral_offset_mm(whole[0].centre, whole[-1].centre, task.spine.patient_axes)
+    breaches = check_bend(bent, np.rad2deg(bend.wedge))
+    lead = next((c for c in curves if all(c.holds(level) for level in task.apex) and c.side == task.side), None)
+    rival = max((c.cobb for c in curves if c is not lead), default=0.0)
+    if lead is None:
+        return CurveSolution(bend, bent, shape, 0.0, task.apex_rank, rival, offset, breaches)
+    first, last = ([v.level for v in whole].index(level) for level in (lead.upper, lead.lower))
+    apex = apex_position(whole[first : last + 1], moved.patient_axes, lead.side, exact=True) + first
+    return CurveSolution(bend, bent, shape, lead.cobb, apex, rival, offset, breaches)
 
 
-def _bend(task: CurveTask, shape: CurveShape, cobb: float, nod: Float[np.ndarray, " n"]) -> Bend:
-    """Build the bend for a size and shape of the curve and a forward lean, its ends in balance."""
+def _bend(task: CurveTask, shape: CurveShape, cobb: float, offset_mm: float) -> Bend:
+    """Build the bend that leads the spine to what is expected of it when the curve has a size and a shape."""
+    target, coupling, gained = task.target(shape), task.coupling, cobb - task.own_cobb
+    kyphosis = coupling.kyphosis_per_cobb * (cobb - abs(task.own_cobb))
+    along = target.along(gained, coupling.rotation_per_cobb * gained, kyphosis)
     led = _leaders(task.spine)
-    nod, turn = nod + task.sway.nod, (_turn(task, shape, cobb - task.own_cobb) + task.sway.turn)[led]
-
-    def bend(share: float) -> Bend:
-        tilt = (tilt_profile(shape, cobb, share) - task.own_tilt + task.sway.tilt)[led]
-        return Bend(tilt, nod[led], turn, _wedge(task, shape, tilt))
-
-    def offset(share: float) -> float:
-        moved = bend_spine(task.spine, bend(share)).moved.whole
-        return lateral_offset_mm(moved[0].centre, moved[-1].centre, task.spine.patient_axes) - task.coupling.offset_mm
-
-    return bend(_root(offset, 0.1, 0.9))
+    tilt = (target.tilts(cobb, offset_mm) - task.own_tilt + task.sway.tilt)[led]
+    nod, turn = (along.nod + task.sway.nod)[led], (along.turn + task.sway.turn)[led]
+    return Bend(tilt, nod, turn, _wedge(task, shape, tilt))
 
 
 def _leaders(spine: Spine) -> np.ndarray:
@@ -246,25 +216,6 @@ def _leaders(spine: Spine) -> np.ndarray:
     return known[np.abs(np.arange(len(spine))[:, None] - known).argmin(axis=1)]
 
 
-def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    """Find where a rising or falling function is zero; the better end where it is nowhere."""
-    at_low, at_high = function(low), function(high)
-    if at_low * at_high > 0:
-        return low if abs(at_low) < abs(at_high) else high
-    return float(brentq(function, low, high, xtol=1e-4))
-
-
-def _turn(task: CurveTask, shape: CurveShape, gained: float) -> Float[np.ndarray, " n"]:
-    """Axial rotation that comes along with the gain in Cobb angle; a sacrum holds still."""
-    apical = shape.sign * task.coupling.rotation_per_cobb * gained
-    give = np.deg2rad(joint_turns_deg(task.spine.levels))
-    turn = turn_profile(shape, apical, give)
-    if Level.S in task.spine and turn[-1] != 0:
-        below = turn_profile(shape, apical * abs(apical) / (abs(apical) + abs(turn[-1])), give)
-        turn = below - below[-1] * (below != 0)
-    return turn
-
-
 def _wedge(task: CurveTask, shape: CurveShape, tilt: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """Share the bend of the curve with its vertebrae: each whole one is wedged by its part of the tilt's slope."""
     share = task.coupling.vertebral_share
@@ -272,29 +223,8 @@ def _wedge(task: CurveTask, shape: CurveShape, tilt: Float[np.ndarray, " n"]) ->
     if share == 0:
         return wedge
     wedge[1:-1] = share * (tilt[:-2] - tilt[2:]) / 2
-    inside = (shape.places <= shape.upper) & (shape.places >= shape.lower)
     whole = np.array([v.measured and v.level != Level.S for v in task.spine])
-    return np.where(inside & whole, wedge, 0.0)
-
-
-def _nod(task: CurveTask, gained: float) -> Float[np.ndarray, " n"]:
-    """Forward lean of each level that changes the kyphosis along with the Cobb angle, top over bottom as before."""
-    per_cobb = task.coupling.kyphosis_per_cobb
-    still = np.zeros_like(task.own_tilt)
-    shape = task.sagittal
-    if shape is None or per_cobb * gained == 0:
-        return still
-    # tilt_profile leans its upper end against its sign; kyphosis grows when the upper end leans forward.
-    change = per_cobb * gained
-
-    def offset(share: float) -> float:
-        bend = Bend(still, -tilt_profile(shape, change, share), still, still)
-        moved = bend_spine(task.spine, bend).moved.vertebrae
-        before = task.spine.vertebrae
-        shift = (moved[0].centre - moved[-1].centre) - (before[0].centre - before[-1].centre)
-        return float(shift @ task.spine.patient_axes[:, 1])
-
-    return -tilt_profile(shape, change, _root(offset, 0.1, 0.9))
+    return np.where(shape.inside() & whole, wedge, 0.0)
 
 
 def nearest_deg(task: CurveTask, asked_deg: float) -> float:

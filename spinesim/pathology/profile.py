@@ -1,4 +1,4 @@
-"""The shape of a scoliotic curve along the spine: tilt and turn of each level for a Cobb angle."""
+"""The shape of a scoliotic curve along the spine: where it lies, and what is asked of the levels for it."""
 
 from __future__ import annotations
 
@@ -10,96 +10,55 @@ from jaxtyping import Float
 
 @dataclass(frozen=True, eq=False)
 class CurveShape:
-    """Where a curve lies on a spine, along its length.
+    """Where a curve lies on a spine.
 
-    ``places`` are the positions of the levels in mm from the lowest one upwards, head first; ``upper``, ``apex`` and
-    ``lower`` are positions on the same scale. ``sign`` is +1 for a convexity to the patient's right. ``top_tilt`` and
-    ``bottom_tilt`` are the tilts that the ends of the spine shall have (radians); ``top_give`` and ``bottom_give`` how
-    far the levels beyond the curve can lead back to them (radians): a short end keeps the rest of the tilt.
+    ``places`` are the positions of the levels in mm from the lowest one upwards, head first. ``upper`` and ``lower``
+    are the ranks of its end vertebrae from the head down, ``apex`` is a place between them on the same scale; ``sign``
+    is +1 for a convexity to the patient's right.
     """
 
     places: Float[np.ndarray, " n"]
-    upper: float
+    upper: int
     apex: float
-    lower: float
+    lower: int
     sign: float
-    top_tilt: float
-    bottom_tilt: float
-    top_give: float = np.inf
-    bottom_give: float = np.inf
 
     def with_apex(self, apex: float) -> CurveShape:
-        """The same curve with its apex elsewhere between its ends."""
-        room = 0.1 * (self.upper - self.lower)
-        return replace(self, apex=float(np.clip(apex, self.lower + room, self.upper - room)))
+        """The same curve with its apex elsewhere, a level or more from its ends."""
+        middle = (self.upper + self.lower) / 2
+        return replace(self, apex=float(np.clip(apex, min(self.upper + 1, middle), max(self.lower - 1, middle))))
+
+    def inside(self) -> np.ndarray:
+        """Which levels lie in the curve, its end vertebrae among them."""
+        ranks = np.arange(len(self.places))
+        return (ranks >= self.upper) & (ranks <= self.lower)
+
+    def over(self) -> Float[np.ndarray, " n"]:
+        """Weights of the tilts that sum up to the tilt of the lower end over the upper one's: the Cobb angle."""
+        return self.sign * (_at(self.lower, len(self.places)) - _at(self.upper, len(self.places)))
+
+    def off_line(self) -> Float[np.ndarray, " n"]:
+        """Weights of the tilts that sum up to the apex's against the line between the ends: 0 where it is farthest."""
+        stretch = self.lengths(self.upper, self.lower)
+        return _at(self.apex, len(self.places)) - stretch / stretch.sum()
+
+    def at_apex(self) -> Float[np.ndarray, " n"]:
+        """Weights that read a number at the apex, between two levels in parts."""
+        return _at(self.apex, len(self.places))
+
+    def lengths(self, first: int, last: int) -> Float[np.ndarray, " n"]:
+        """How long each level stands for on the way from one rank to another (mm), half of the way to its neighbours.
+
+        As weights of the tilts (radians) they sum up to the shift of the one over the other.
+        """
+        steps = -np.diff(self.places)
+        steps[: max(first, 0)] = steps[last:] = 0.0
+        return (np.append(steps, 0.0) + np.append(0.0, steps)) / 2
 
 
-def tilt_profile(shape: CurveShape, cobb: float, upper_share: float) -> Float[np.ndarray, " n"]:
-    """Coronal tilt of each level (radians, positive to the right) for a curve of a Cobb angle.
-
-    From the upper end vertebra, tilted by ``-sign * upper_share * cobb``, through the apex to the lower one,
-    tilted by ``sign * (1 - upper_share) * cobb``, along two quarter waves that bend most at the apex; beyond the
-    ends in half waves back to the tilts of the ends of the spine: the compensatory curves.
-    """
-    at_upper = -shape.sign * upper_share * cobb
-    at_lower = at_upper + shape.sign * cobb
-    middle = (at_upper + at_lower) / 2
-    s = shape.places
-    above = np.clip((s - shape.apex) / (shape.upper - shape.apex), 0, 1)
-    below = np.clip((shape.apex - s) / (shape.apex - shape.lower), 0, 1)
-    tilt = middle + (at_upper - middle) * _quarter_wave(above) + (at_lower - middle) * _quarter_wave(below)
-    tilt = _return(tilt, s, shape.upper, s[0], _reached(at_upper, shape.top_tilt, shape.top_give))
-    return _return(tilt, s, shape.lower, s[-1], _reached(at_lower, shape.bottom_tilt, shape.bottom_give))
-
-
-def _reached(start: float, goal: float, give: float) -> float:
-    """How far a tilt gets on its way to a goal when it can change by so much."""
-    return goal + float(np.sign(start - goal)) * max(0.0, abs(start - goal) - give)
-
-
-def _quarter_wave(x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Rise from 0 to 1: half of it a sine, half a straight line, so that no single disc has to give too much."""
-    return 0.5 * np.sin(np.pi / 2 * x) + 0.5 * x
-
-
-def _return(
-    tilt: Float[np.ndarray, " n"], s: Float[np.ndarray, " n"], start: float, end: float, last: float
-) -> Float[np.ndarray, " n"]:
-    """Lead the tilt beyond an end vertebra back to that of the end of the spine (half a cosine)."""
-    if np.isclose(start, end):
-        return tilt
-    x = np.clip((s - start) / (end - start), 0, 1)
-    return tilt + (last - tilt) * (1 - np.cos(np.pi * x)) / 2
-
-
-def turn_profile(
-    shape: CurveShape, apical_turn: float, give: Float[np.ndarray, " m"], most: float = 0.5
-) -> Float[np.ndarray, " n"]:
-    """Axial rotation of each level: greatest at the apex, fading to both sides joint by joint.
-
-    Parameters
-    ----------
-    apical_turn : float
-        Rotation at the apex (radians, positive to the right; the body turns to the convexity).
-    give : (n - 1,) array
-        What each joint can turn at most (radians). Every joint takes its part of it, so that the rotation is gone at
-        the end vertebra; where that would take more than the share ``most`` of what a joint can give, the rotation
-        reaches farther.
-    """
-    s = shape.places
-    apex = int(np.abs(s - shape.apex).argmin())
-    turn = np.full_like(s, apical_turn)
-    for side, end in ((range(apex - 1, -1, -1), shape.upper), (range(apex + 1, len(s)), shape.lower)):
-        joints = np.cumsum([give[rank if rank < apex else rank - 1] for rank in side])
-        within = [
-            joint
-            for rank, joint in zip(side, joints, strict=True)
-            if abs(s[rank] - shape.apex) <= abs(end - shape.apex)
-        ]
-        rate = min(most, abs(apical_turn) / within[-1]) if within else most
-        for rank, joint in zip(side, joints, strict=True):
-            turn[rank] = np.sign(apical_turn) * max(0.0, abs(apical_turn) - rate * joint)
-    return turn
+def _at(place: float, count: int) -> Float[np.ndarray, " n"]:
+    """Weights that read a number at a place between ranks."""
+    return np.maximum(1.0 - np.abs(np.arange(count) - place), 0.0)
 
 
 def smooth_trend(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from spinesim.anatomy.curves import Side, coronal_tilt, find_curves, lateral_offset_mm
+from spinesim.anatomy.curves import Side, coronal_tilt, find_curves
 from spinesim.anatomy.levels import Level, levels_between, parse_level, region
 from spinesim.anatomy.measure import Measures
 from spinesim.anatomy.vertebra import Spine
@@ -23,13 +23,13 @@ from spinesim.pathology.curve import (
     curve_at,
     measure_places,
     nearest_deg,
-    sagittal_shape,
     signed_cobb,
 )
 from spinesim.pathology.patterns import usual_extent
 from spinesim.pathology.profile import CurveShape, smooth_trend
 from spinesim.pathology.proposal import Goals, Proposal, goals_of, propose, read_goals, remarks_on
-from spinesim.pathology.sway import draw_sway, no_sway
+from spinesim.pathology.target import expect_patient
+from spinesim.shape.course import no_turns
 
 ROTATION_PER_COBB = {"cervical": 0.28, "thoracic": 0.28, "lumbar": 0.17}
 """Apical rotation per degree of Cobb, lying: thoracic 16/57, lumbar 6/35 (Brink 2017, n = 62, supine MRI)."""
@@ -171,14 +171,11 @@ def _swayed(scoliosis: Scoliosis, task: CurveTask, cobb_deg: float, seed: int) -
     """The drawn patient's curve, and the share of the drawn sway that it has: as much as rules and request leave."""
     if scoliosis.variability == 0:
         return best_solution(task, cobb_deg), 0.0
-    cobb, sign = scoliosis.cobb_deg, 1.0 if scoliosis.side == "right" else -1.0
+    cobb = scoliosis.cobb_deg
     mean = best_solution(task, cobb)
-    near = replace(task, shape=mean.shape, free_ends=False)
-    levels, places = task.spine.levels, list(mean.shape.places)
-    ends = levels[places.index(mean.shape.upper)], levels[places.index(mean.shape.lower)]
-    asked = float(np.deg2rad(cobb))
+    near, asked = replace(task, shape=mean.shape, free_ends=False), float(np.deg2rad(cobb))
     enough = max(SWAY_MISS, mean.miss(task, asked) + 0.5)
-    drawn = draw_sway(task.spine, ends, scoliosis.apex_levels[0], sign * asked, rng=np.random.default_rng(seed))
+    drawn = task.target(mean.shape).drawn(np.random.default_rng(seed))
     for part in SWAY_SHARES:
         share = part * scoliosis.variability
         swayed = replace(near, sway=drawn.scaled(share))
@@ -200,9 +197,7 @@ def _lay_out(scoliosis: Scoliosis, spine: Spine) -> CurveTask:
     upper, lower = _ends(scoliosis, spine)
     ranks = [spine.levels.index(level) for level in scoliosis.apex_levels]
     sign = 1.0 if scoliosis.side == "right" else -1.0
-    apex = float(places[ranks].mean())
-    bottom_tilt = own_tilt[-1] if Level.S in spine else 0.0
-    shape = CurveShape(places, places[upper], apex, places[lower], sign, 0.0, bottom_tilt)
+    shape = CurveShape(places, upper, float(np.mean(ranks)), lower, sign)
     whole = [v.level for v in spine.whole]
     return CurveTask(
         spine,
@@ -211,12 +206,12 @@ def _lay_out(scoliosis: Scoliosis, spine: Spine) -> CurveTask:
         _coupling(scoliosis),
         not (scoliosis.upper_end or scoliosis.lower_end),
         shape,
-        sagittal_shape(spine, places),
+        expect_patient(spine),
         own_tilt,
         np.where(known, tilts - own_tilt, 0.0),
         signed_cobb(find_curves(spine), scoliosis.apex_levels, scoliosis.side),
         float(np.mean([whole.index(level) for level in scoliosis.apex_levels])),
-        no_sway(spine),
+        no_turns(len(spine)),
     )
 
 
@@ -289,15 +284,13 @@ def _ends(scoliosis: Scoliosis, spine: Spine) -> tuple[int, int]:
 
 def _details(task: CurveTask, solution: CurveSolution) -> dict[str, Any]:
     """What the record says about the plan."""
-    levels, places = task.spine.levels, solution.shape.places
-    whole = solution.bent.moved.whole
-    axes = task.spine.patient_axes
+    levels = task.spine.levels
     return {
         "direction": task.side,
-        "planned_upper_end": levels[int(np.flatnonzero(places == solution.shape.upper)[0])].name,
-        "planned_lower_end": levels[int(np.flatnonzero(places == solution.shape.lower)[0])].name,
+        "planned_upper_end": levels[solution.shape.upper].name,
+        "planned_lower_end": levels[solution.shape.lower].name,
         "predicted_cobb_deg": float(np.rad2deg(solution.cobb)),
         "apical_rotation_change_deg": float(np.rad2deg(solution.bend.turn[np.abs(solution.bend.turn).argmax()])),
-        "top_over_bottom_mm": lateral_offset_mm(whole[0].centre, whole[-1].centre, axes),
+        "top_over_bottom_mm": solution.offset_mm,
         "discs_opened_mm": float(solution.bent.opened_mm.sum()),
     }

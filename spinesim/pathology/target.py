@@ -1,0 +1,170 @@
+"""The target of a curve: what the shipped model of scoliosis expects of a spine that has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from jaxtyping import Float
+
+from spinesim.anatomy.levels import Level, region
+from spinesim.anatomy.vertebra import Spine
+from spinesim.pathology.profile import CurveShape
+from spinesim.pathology.rules import WEDGE_LIMIT_DEG, joint_turns_deg
+from spinesim.shape.course import Course, Joints, Turns, expect_course
+from spinesim.shape.pose_model import PoseModel
+from spinesim.shape.shipped import read_shipped_model
+
+FIRMNESS = 0.6
+"""Spread of a disc's wedge in scoliosis, as a share of what is usual (``WEDGE_LIMIT_DEG``; assumed)."""
+
+GENTLE_WEDGE_DEG = {"cervical": 6.0, "thoracic": 7.0, "lumbar": 10.0, "sacral": 10.0}
+"""Wedge that discs are given where it can be chosen: rigid bones with more of it meet at their facets."""
+
+NOD_RAD = float(np.deg2rad(3.0))
+"""How far a joint's bend seen from the side differs from the patient's own."""
+
+TURN_SHARE, TURN_MOST = 0.3, 0.6
+"""Share of what a joint can turn about the long axis that is usual in a curve, and that is most (assumed)."""
+
+GROUND_RAD = float(np.deg2rad(2.0))
+"""How far the lowest level turns about the long axis, where no sacrum holds it (assumed)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A curve of one shape on one spine, and what the model expects of the spine's levels.
+
+    Parameters
+    ----------
+    spine : Spine
+    course : Course
+        The model's, of the spine's levels.
+    shape : CurveShape
+    own_tilt : (n,) array
+        The slow course of the spine's own tilts (radians).
+    gentleness : float
+        How far past ``GENTLE_WEDGE_DEG`` discs may go; infinite leaves all to the model.
+    """
+
+    spine: Spine
+    course: Course
+    shape: CurveShape
+    own_tilt: Float[np.ndarray, " n"]
+    gentleness: float
+
+    def tilts(self, cobb: float, offset_mm: float) -> Float[np.ndarray, " n"]:
+        """Tilt of each level when the curve has an angle (radians) and the top stands so far to the right."""
+        weights = np.vstack([self._curve(), self._still("tilt")])
+        values = np.zeros(len(weights))
+        values[0], values[2] = cobb, offset_mm / self._height
+        if self._sacrum:
+            values[-1] = self.own_tilt[-1]
+        return self.course.meet_gently(weights, values, self._discs()).tilt
+
+    def along(self, gained: float, apical_turn: float, kyphosis: float) -> Turns:
+        """What levels nod and turn when the curve gains an angle, its apex turns and the kyphosis changes (radians).
+
+        The apex turns less where joints would have to turn past what they can.
+        """
+        weights, values = [self._curve(), self._settled()], [gained, *np.zeros(2 + len(self._settled()))]
+        span = kyphosis_ranks(self.spine)
+        if span is not None:
+            upper, lower = np.eye(len(self.spine))[list(span)]
+            weights.append(self.course.weights(nod=upper - lower))
+            values.append(kyphosis)
+        weights.append(self.course.weights(turn=self.shape.at_apex()))
+        values.append(self.shape.sign * apical_turn)
+        joints = self._facets()
+        turns = self.course.meet_gently(np.vstack(weights), np.array(values), joints)
+        past = np.abs(np.diff(turns.turn)) / np.deg2rad(joint_turns_deg(self.spine.levels))
+        if past.max() > 1:  # a sacrum near the apex: no more than the joints between can turn
+            values[-1] /= past.max()
+            turns = self.course.meet_gently(np.vstack(weights), np.array(values), joints)
+        return turns
+
+    def drawn(self, rng: np.random.Generator) -> Turns:
+        """How one patient of the model's population who has this curve differs from the mean one."""
+        weights, course = np.vstack([self._curve(), self._settled()]), self.course
+        for joints in (self._discs(), self._facets()):
+            course = course.seen(joints.weights, np.zeros(len(joints.own)), joints.spread)
+        return course.meet(weights, np.zeros(len(weights)), course.draw(rng=rng))
+
+    def _discs(self) -> Joints:
+        """Discs as they are wedged: near the patient's own, the higher ones farther from it than the thin ones."""
+        between, levels = _between(len(self.spine)), self.spine.levels[1:]
+        usual = np.array([WEDGE_LIMIT_DEG.get(region(level), 15.0) for level in levels])
+        most = np.array([GENTLE_WEDGE_DEG[region(level)] for level in levels])
+        own, room = between @ self.own_tilt, _room(self.spine)
+        spread = FIRMNESS * np.deg2rad(usual) * room
+        return Joints(self.course.weights(tilt=between), own, spread, self.gentleness * np.deg2rad(most))
+
+    def _facets(self) -> Joints:
+        """Joints as they turn about the long axis; the ground under a spine without a sacrum hardly does."""
+        count = len(self.spine)
+        give = np.deg2rad(joint_turns_deg(self.spine.levels))
+        weights = self.course.weights(turn=np.vstack([_between(count), np.eye(count)[-1:]]))
+        spread, most = np.append(TURN_SHARE * give, GROUND_RAD), np.append(TURN_MOST * give, np.inf)
+        return Joints(weights, np.zeros(count), spread, most)
+
+    @property
+    def _sacrum(self) -> bool:
+        return Level.S in self.spine
+
+    @property
+    def _ends(self) -> tuple[int, int]:
+        """Ranks of the highest and the lowest measured level, which stand over each other."""
+        known = [rank for rank, vertebra in enumerate(self.spine) if vertebra.measured]
+        return known[0], known[-1]
+
+    @property
+    def _height(self) -> float:
+        return float(self.shape.lengths(*self._ends).sum())
+
+    def _curve(self) -> Float[np.ndarray, "3 d"]:
+        """Its angle, its apex against the line between its ends, and the top over the bottom by their distance."""
+        shift = self.shape.lengths(*self._ends) / self._height
+        return self.course.weights(tilt=np.stack([self.shape.over(), self.shape.off_line(), shift]))
+
+    def _settled(self) -> Float[np.ndarray, "k d"]:
+        """What stays: the top over the bottom seen from the side, and a sacrum."""
+        shift = self.shape.lengths(*self._ends) / self._height
+        return np.vstack([self.course.weights(nod=shift), *(self._still(way) for way in ("tilt", "nod", "turn"))])
+
+    def _still(self, way: str) -> Float[np.ndarray, "k d"]:
+        count = len(self.spine)
+        held = np.eye(count)[count - 1 if self._sacrum else count :]
+        return self.course.weights(**{way: held})
+
+
+def expect_patient(spine: Spine) -> Course:
+    """What the shipped model of scoliosis expects of a patient's levels; from the side they stay near their own."""
+    course, between = expect_course(_model(), spine.levels), _between(len(spine))
+    return course.seen(course.weights(nod=between), np.zeros(len(between)), np.full(len(between), NOD_RAD))
+
+
+def _between(count: int) -> Float[np.ndarray, "m n"]:
+    """Weights that read the bend of each joint: its lower level over its upper one."""
+    return np.diff(np.eye(count), axis=0)
+
+
+def _room(spine: Spine) -> Float[np.ndarray, " m"]:
+    """How far each disc can be wedged: its height for its width, over the median of the spine's."""
+    pairs = list(zip(spine.vertebrae, spine.vertebrae[1:], strict=False))
+    heights = np.array(
+        [(above.inferior.centre - below.superior.centre) @ above.inferior.normal for above, below in pairs]
+    )
+    heights /= [above.width_mm + below.width_mm for above, below in pairs]
+    return np.clip(heights / np.median(heights), 0.5, 1.5)
+
+
+@cache
+def _model() -> PoseModel:
+    return read_shipped_model("scoliosis")
+
+
+def kyphosis_ranks(spine: Spine) -> tuple[int, int] | None:
+    """Ranks of T4 and T12, or the outermost levels between them that are there; None below five levels."""
+    ranks = [rank for rank, level in enumerate(spine.levels) if Level.T4 <= level <= Level.T12]
+    return (ranks[0], ranks[-1]) if len(ranks) >= 5 else None
