@@ -20,6 +20,9 @@ from .options import labels_option, mapping_option, quiet_option, resample_optio
 @click.option(
     "--direction", type=click.Choice(["right", "left"]), help="Side of the convexity [default: right, lumbar left]."
 )
+@click.option(
+    "--also", multiple=True, metavar="COBB@APEX", help="Another curve beside it, as 30@L2; may be given again."
+)
 @click.option("--upper-end", help="Upper end vertebra [default: usual for this size and apex].")
 @click.option("--lower-end", help="Lower end vertebra [default: usual for this size and apex].")
 @click.option("--rotation-per-cobb", type=float, help="Apical axial rotation per degree [default: 0.28, lumbar 0.17].")

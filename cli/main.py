@@ -149,7 +149,7 @@ def _validation_sentence(error: ValidationError, options: dict[str, str]) -> str
     """The first thing that a model refuses, under the name of the option that it came from."""
     first, *others = error.errors()
     field = ".".join(map(str, first["loc"]))
-    near = difflib.get_close_matches(field, options, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(field.partition(".")[0], options, n=1, cutoff=0.5)
     name = options[near[0]] if near else field or error.title
     more = f" (and {len(others)} more)" if others else ""
     if first["type"] == "extra_forbidden":

@@ -121,6 +121,19 @@ def save_header(volume, path, **fields):
         (("--cobb", 91, "--apex", "T10"), "--cobb: expected less than or equal to 90, got 91.0"),
         (("--cobb", "nan", "--apex", "T10"), "--cobb: expected a finite number, got nan"),
         (("--cobb", "inf", "--apex", "T10"), "--cobb: expected a finite number, got inf"),
+        ((*ASKED, "--also", "20"), "--also: expected an angle and an apex, as 30@L2, got '20'"),
+        (
+            (*ASKED, "--also", "many@L3"),
+            "--also: expected a valid number, unable to parse string as a number, got 'many'",
+        ),
+        (
+            (*ASKED, "--also", "40@L3"),
+            "--also: expected curves of 30 degrees at most, got 40 at L3; ask for the largest curve by itself",
+        ),
+        (
+            (*ASKED, "--also", "20@T11"),
+            "--also: expected apices 3 levels apart or more, got T10 and T11; ask for one curve there",
+        ),
         ((*ASKED, "--rotation-per-cobb", 2), "--rotation-per-cobb: expected less than or equal to 1, got 2.0"),
         ((*ASKED, "--vertebral-share", -1), "--vertebral-share: expected greater than or equal to 0, got -1.0"),
         ((*ASKED, "--offset", 100), "--offset: expected less than or equal to 60, got 100.0"),
@@ -135,6 +148,7 @@ def test_a_number_out_of_range_names_its_option_and_the_range(args, said, refuse
     ("args", "said"),
     [
         (("--cobb", 30, "--apex", "T99"), "--apex: .* got 'T99'; did you mean T9?"),
+        ((*ASKED, "--also", "20@Q3"), "--also: .* got 'Q3'; did you mean "),
         (("--cobb", 30, "--apex", "X"), "--apex: .*expected .*C1 to C7.* got 'X'; did you mean "),
         (("--cobb", 30, "--apex", ""), "--apex: .*expected .* got ''; did you mean "),
         ((*ASKED, "--upper-end", "T0"), "--upper-end: .* got 'T0'; did you mean T"),

@@ -14,7 +14,7 @@ from spinesim.anatomy.measure import axial_rotation, measure_spine
 from spinesim.errors import PathologyError
 from spinesim.pathology.bend import Bend, bend_spine
 from spinesim.pathology.patterns import usual_extent
-from spinesim.pathology.proposal import propose, read_goals, remarks_on
+from spinesim.pathology.proposal import goals_of, propose, read_goals, remarks_on
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,19 @@ def test_the_moved_spine_measures_what_was_asked_and_stands_in_balance(column, c
     assert abs((whole[0].centre - whole[-1].centre) @ column.patient_axes[:, 0]) <= 10.0
     assert abs(length(moved) / length(column) - 1) < 0.02
     assert np.allclose(moved[Level.S].centre, column[Level.S].centre, atol=1e-6)  # the sacrum holds still
+    assert np.allclose(moved[Level.S].axes, column[Level.S].axes, atol=1e-6)
+
+
+@pytest.mark.parametrize("also", [("40@L2",), ("30@T3",), ("30@L2", "25@T3")], ids=["Lenke 3", "Lenke 2", "Lenke 4"])
+def test_curves_beside_the_largest_measure_what_was_asked_on_alternating_sides(column, also):
+    asked = spinesim.Scoliosis(cobb_deg=50, apex="T8", also=also)
+    moved = propose(asked, column, goals_of(asked)).moved
+    measures = measure_spine(moved)
+    for name, cobb in read_goals(asked, measures).items():
+        assert abs(cobb - goals_of(asked)[name]) < 0.5, name
+    found = sorted(measures.curves, key=lambda curve: curve.upper)
+    assert all(above.side != below.side for above, below in zip(found, found[1:], strict=False))
+    assert abs(length(moved) / length(column) - 1) < 0.02
     assert np.allclose(moved[Level.S].axes, column[Level.S].axes, atol=1e-6)
 
 

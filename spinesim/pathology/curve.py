@@ -17,11 +17,17 @@ from spinesim.pathology.rules import Breach, check_bend
 from spinesim.pathology.target import GENTLE_WEDGE_DEG, Target
 from spinesim.shape.course import Course, Turns
 
+Cobbs = Float[np.ndarray, " c"]
+"""Cobb angles of the curves of one spine (radians), the one that was asked for first."""
+
 APEX_TOLERANCE = 0.75
 """Distance, in levels, between the apex asked and the apex found that still counts as met."""
 
 APEX_SHIFT = 1.0
 """Levels by which the planned apex is moved at most to have the measured one where it is asked."""
+
+OTHER_CURVE_DEG = 2.0
+"""How far a curve may be from its size and still be the one that was asked for."""
 
 BALANCE_MM = 5.0
 """How far the top may stand beside where it is asked and still count as met."""
@@ -33,60 +39,85 @@ WIDENINGS = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 0), (2, 1), (3, 1))
 """Levels by which a curve may be made longer above and below, when it does not fit in its usual length."""
 
 
+SHIFTS = (0, -1, 1)
+"""Levels by which the end vertebrae that neighbouring curves share are shifted, when they do not fit."""
+
+
 @dataclass(frozen=True)
 class Coupling:
-    """What comes along with a coronal curve.
+    """What comes along with coronal curves.
 
-    Apical rotation and change of kyphosis per Cobb angle, the share that the bodies take by wedging, and how far the
-    top shall stand to the right of the bottom.
+    Change of kyphosis per degree of the largest one, the share that the bodies take by wedging, and how far the top
+    shall stand to the right of the bottom.
     """
 
-    rotation_per_cobb: float
     kyphosis_per_cobb: float
     vertebral_share: float
     offset_mm: float
 
 
+@dataclass(frozen=True)
+class AskedCurve:
+    """One curve that is asked for, and what the spine has there.
+
+    ``rotation_per_cobb`` is its apical rotation, ``own_cobb`` the spine's own angle (radians, negative when convex to
+    the other side), ``apex_rank`` its apex among the measured levels.
+    """
+
+    apex: tuple[Level, ...]
+    side: Side
+    rotation_per_cobb: float
+    own_cobb: float
+    apex_rank: float
+
+
 @dataclass(frozen=True, eq=False)
 class CurveTask:
-    """A curve laid onto one spine: where it lies, what comes along with it, and the spine's own course.
+    """Curves laid onto one spine, the largest first: where they lie, what comes along, and the spine's own course.
 
     ``own_tilt`` is the slow course of the levels' tilts, ``deviation`` what single levels deviate from it (radians);
-    ``apex_rank`` the apex among the measured levels; ``free_ends`` whether the end vertebrae may be chosen; ``course``
-    what the model expects of the patient; ``sway`` what the spine does beside the mean curve.
+    ``free_ends`` whether the end vertebrae may be chosen; ``course`` what the model expects of the patient; ``sway``
+    what the spine does beside the mean curve.
     """
 
     spine: Spine
-    apex: tuple[Level, ...]
-    side: Side
+    curves: tuple[AskedCurve, ...]
+    shapes: tuple[CurveShape, ...]
     coupling: Coupling
     free_ends: bool
-    shape: CurveShape
     course: Course
     own_tilt: Float[np.ndarray, " n"]
     deviation: Float[np.ndarray, " n"]
-    own_cobb: float
-    apex_rank: float
     sway: Turns
     gentleness: float = 1.0
 
-    def target(self, shape: CurveShape) -> Target:
-        """What the model expects when the curve has some shape."""
-        return Target(self.spine, self.course, shape, self.own_tilt, self.gentleness)
+    def target(self, shapes: tuple[CurveShape, ...]) -> Target:
+        """What the model expects when the curves have some shapes."""
+        return Target(self.spine, self.course, shapes, self.own_tilt, self.gentleness)
+
+    @property
+    def own_cobb(self) -> Cobbs:
+        """The spine's own angles."""
+        return np.array([curve.own_cobb for curve in self.curves])
+
+    @property
+    def apex_rank(self) -> Float[np.ndarray, " c"]:
+        """Where the apices are asked."""
+        return np.array([curve.apex_rank for curve in self.curves])
 
 
 @dataclass(frozen=True, eq=False)
 class CurveSolution:
-    """A bend, what the moved spine then measures (radians; rank of the apex; mm), and the rules it breaks.
+    """A bend, what the moved spine then measures (radians; ranks of the apices; mm), and the rules it breaks.
 
-    ``rival`` is the largest curve beside the one that was asked for, ``offset_mm`` how far the top stands to the right.
+    ``rival`` is the largest curve beside those that were asked for, ``offset_mm`` how far the top stands to the right.
     """
 
     bend: Bend
     bent: BentSpine
-    shape: CurveShape
-    cobb: float
-    apex_rank: float
+    shapes: tuple[CurveShape, ...]
+    cobb: Cobbs
+    apex_rank: Float[np.ndarray, " c"]
     rival: float
     offset_mm: float
     breaches: tuple[Breach, ...]
@@ -96,13 +127,18 @@ class CurveSolution:
         """The first hard rule that it breaks."""
         return next((breach for breach in self.breaches if breach.hard), None)
 
-    def miss(self, task: CurveTask, cobb: float) -> float:
-        """How far it is from what is wanted (1 is tolerable): hard rules most, then size, apex and harsh discs."""
-        size = abs(np.rad2deg(self.cobb - cobb))
-        apex = abs(self.apex_rank - task.apex_rank) / APEX_TOLERANCE
-        rival = max(np.rad2deg(self.rival - self.cobb), 0) / 2
+    def miss(self, task: CurveTask, cobb: Cobbs) -> float:
+        """How far it is from what is wanted (1 is tolerable): another curve and hard rules most, then the rest."""
+        size = self.size_off_deg(cobb)
+        apex = np.abs(self.apex_rank - task.apex_rank).max() / APEX_TOLERANCE
+        rival = max(np.rad2deg(self.rival - self.cobb[0]), 0) / 2
         balance = max(abs(self.offset_mm - task.coupling.offset_mm) / BALANCE_MM - 1, 0)
-        return 1000.0 * bool(self.broken) + 10.0 * max(size - 0.1, 0) + apex + rival + balance + self.harshness()
+        wrong = 2000.0 * (size > OTHER_CURVE_DEG) + 1000.0 * bool(self.broken)
+        return float(wrong + 10.0 * max(size - 0.1, 0) + apex + rival + balance + self.harshness())
+
+    def size_off_deg(self, cobb: Cobbs) -> float:
+        """How far the worst curve is from its size."""
+        return float(np.abs(np.rad2deg(self.cobb - cobb)).max())
 
     def harshness(self) -> float:
         """How much steeper discs are wedged than is gentle, in units of two degrees."""
@@ -131,17 +167,17 @@ def signed_cobb(curves: tuple[Curve, ...], apex: tuple[Level, ...], side: Side) 
     return curve.cobb if curve.side == side else -curve.cobb
 
 
-def best_solution(task: CurveTask, cobb_deg: float) -> CurveSolution:
-    """Solve with the usual end vertebrae; where that will not do, widen the curve or smooth single levels out.
+def best_solution(task: CurveTask, cobb: Cobbs) -> CurveSolution:
+    """Solve with the usual end vertebrae; where that will not do, widen the curves or smooth single levels out.
 
-    Of the tries the first that keeps the hard rules and meets size and apex is taken, else the one that comes closest.
+    Of the tries the first that keeps the hard rules and meets sizes and apices is taken, else the one that comes
+    closest.
     """
-    cobb = float(np.deg2rad(cobb_deg))
     bests: list[CurveSolution] = []
-    widenings = WIDENINGS if task.free_ends else WIDENINGS[:1]
-    shapes = {(shape.upper, shape.lower): shape for shape in (_widened(task, *widen) for widen in widenings)}
-    for gentle, shape in product(GENTLENESS, shapes.values()):
-        wider = replace(task, shape=shape, gentleness=gentle)
+    widenings = product(WIDENINGS, SHIFTS) if task.free_ends else [(WIDENINGS[0], SHIFTS[0])]
+    layouts = {_ranks(shapes): shapes for shapes in (_widened(task, *widen, shift) for widen, shift in widenings)}
+    for gentle, shapes in product(GENTLENESS, layouts.values()):
+        wider = replace(task, shapes=shapes, gentleness=gentle)
         for smooth in (0.0, 0.5, 1.0):
             tried = _solve(wider, cobb, smooth)
             if not bests or tried.miss(task, cobb) < bests[-1].miss(task, cobb) - 0.05:
@@ -153,58 +189,86 @@ def best_solution(task: CurveTask, cobb_deg: float) -> CurveSolution:
     return bests[-1]
 
 
-def _widened(task: CurveTask, above: int, below: int) -> CurveShape:
-    """The shape with end vertebrae some levels farther from the apex, as far as whole levels go."""
+def _ranks(shapes: tuple[CurveShape, ...]) -> tuple[int, ...]:
+    return tuple(rank for shape in shapes for rank in (shape.upper, shape.lower))
+
+
+def _widened(task: CurveTask, above: int, below: int, shift: int) -> tuple[CurveShape, ...]:
+    """The shapes with their outermost end vertebrae farther out, as far as whole levels go, and shared ones shifted."""
     whole = [rank for rank, v in enumerate(task.spine) if v.measured and v.level != Level.S]
-    upper, lower = max(task.shape.upper - above, whole[0]), min(task.shape.lower + below, whole[-1])
-    return replace(task.shape, upper=upper, lower=lower)
+    ends = {rank: rank + shift for rank in _ranks(task.shapes)}
+    top, bottom = min(ends), max(ends)
+    ends |= {top: max(top - above, whole[0]), bottom: min(bottom + below, whole[-1])}
+    shapes = (replace(shape, upper=ends[shape.upper], lower=ends[shape.lower]) for shape in task.shapes)
+    return tuple(shape.with_apex(shape.apex) for shape in shapes)
 
 
-def _solve(task: CurveTask, cobb: float, smooth: float) -> CurveSolution:
-    """Correct size, apex and balance until the moved spine measures them (0.05 degrees; a quarter level; 2 mm).
+def _solve(task: CurveTask, cobb: Cobbs, smooth: float) -> CurveSolution:
+    """Correct sizes, apices and balance until the moved spine measures them (0.05 degrees; a quarter level; 2 mm).
 
     ``smooth`` is the share of each level's own deviation from the spine's slow course that is taken away.
     """
-    size, shape, offset, tries = cobb, task.shape, task.coupling.offset_mm, []
+    size, shapes, offset, tries = cobb, task.shapes, task.coupling.offset_mm, []
     task = replace(task, own_tilt=task.own_tilt + smooth * task.deviation)
     for _ in range(12):
-        bend = _bend(task, shape, size, offset)
-        tries.append(_judge(task, shape, bend))
+        tries.append(_judge(task, shapes, _bend(task, shapes, size, offset)))
         missed, off = cobb - tries[-1].cobb, tries[-1].apex_rank - task.apex_rank
         leans = tries[-1].offset_mm - task.coupling.offset_mm
-        met = abs(missed) < np.deg2rad(0.05) and abs(off) < 0.25 and abs(leans) < 2.0
-        if met or not tries[-1].cobb:
+        met = (np.abs(missed) < np.deg2rad(0.05)).all() and (np.abs(off) < 0.25).all() and abs(leans) < 2.0
+        if met or not tries[-1].cobb.all():
             break
-        apex = np.clip(shape.apex - 0.5 * off, task.shape.apex - APEX_SHIFT, task.shape.apex + APEX_SHIFT)
-        size, offset, shape = size + missed, offset - leans, shape.with_apex(float(apex))
+        size, offset = size + missed, offset - leans
+        shapes = tuple(
+            shape.with_apex(float(np.clip(shape.apex - 0.5 * by, first.apex - APEX_SHIFT, first.apex + APEX_SHIFT)))
+            for shape, first, by in zip(shapes, task.shapes, off, strict=True)
+        )
     return min(tries, key=lambda tried: tried.miss(task, cobb))
 
 
-def _judge(task: CurveTask, shape: CurveShape, bend: Bend) -> CurveSolution:
-    """Bend the spine and measure it: the curve at the apex, the exact rank of its apex, its largest rival, balance."""
+def _judge(task: CurveTask, shapes: tuple[CurveShape, ...], bend: Bend) -> CurveSolution:
+    """Bend the spine and measure it: each curve at its apex, their exact apices, the largest rival, balance."""
     bent = bend_spine(task.spine, bend)
     moved = bent.moved
-    curves, whole = find_curves(moved), moved.whole
-    offset = lateral_offset_mm(whole[0].centre, whole[-1].centre, task.spine.patient_axes)
-    breaches = check_bend(bent, np.rad2deg(bend.wedge))
-    lead = next((c for c in curves if all(c.holds(level) for level in task.apex) and c.side == task.side), None)
-    rival = max((c.cobb for c in curves if c is not lead), default=0.0)
-    if lead is None:
-        return CurveSolution(bend, bent, shape, 0.0, task.apex_rank, rival, offset, breaches)
-    first, last = ([v.level for v in whole].index(level) for level in (lead.upper, lead.lower))
-    apex = apex_position(whole[first : last + 1], moved.patient_axes, lead.side, exact=True) + first
-    return CurveSolution(bend, bent, shape, lead.cobb, apex, rival, offset, breaches)
+    found, whole = find_curves(moved), moved.whole
+    leads = [_lead(found, asked) for asked in task.curves]
+    apices = [
+        asked.apex_rank if lead is None else _exact_apex(moved, lead)
+        for asked, lead in zip(task.curves, leads, strict=True)
+    ]
+    return CurveSolution(
+        bend,
+        bent,
+        shapes,
+        np.array([0.0 if lead is None else lead.cobb for lead in leads]),
+        np.array(apices),
+        max((curve.cobb for curve in found if curve not in leads), default=0.0),
+        lateral_offset_mm(whole[0].centre, whole[-1].centre, task.spine.patient_axes),
+        check_bend(bent, np.rad2deg(bend.wedge)),
+    )
 
 
-def _bend(task: CurveTask, shape: CurveShape, cobb: float, offset_mm: float) -> Bend:
-    """Build the bend that leads the spine to what is expected of it when the curve has a size and a shape."""
-    target, coupling, gained = task.target(shape), task.coupling, cobb - task.own_cobb
-    kyphosis = coupling.kyphosis_per_cobb * (cobb - abs(task.own_cobb))
-    along = target.along(gained, coupling.rotation_per_cobb * gained, kyphosis)
+def _lead(found: tuple[Curve, ...], asked: AskedCurve) -> Curve | None:
+    """The largest curve found at an apex, on the side that was asked."""
+    there = (c for c in found if c.side == asked.side and all(c.holds(level) for level in asked.apex))
+    return next(there, None)
+
+
+def _exact_apex(moved: Spine, curve: Curve) -> float:
+    """Exact rank of a curve's apex among the measured levels."""
+    whole = moved.whole
+    first, last = ([v.level for v in whole].index(level) for level in (curve.upper, curve.lower))
+    return apex_position(whole[first : last + 1], moved.patient_axes, curve.side, exact=True) + first
+
+
+def _bend(task: CurveTask, shapes: tuple[CurveShape, ...], cobb: Cobbs, offset_mm: float) -> Bend:
+    """Build the bend that leads the spine to what is expected of it when the curves have some sizes and shapes."""
+    target, gained = task.target(shapes), cobb - task.own_cobb
+    turns = gained * [curve.rotation_per_cobb for curve in task.curves]
+    along = target.along(gained, turns, task.coupling.kyphosis_per_cobb * float(cobb[0] - abs(task.own_cobb[0])))
     led = _leaders(task.spine)
     tilt = (target.tilts(cobb, offset_mm) - task.own_tilt + task.sway.tilt)[led]
     nod, turn = (along.nod + task.sway.nod)[led], (along.turn + task.sway.turn)[led]
-    return Bend(tilt, nod, turn, _wedge(task, shape, tilt))
+    return Bend(tilt, nod, turn, _wedge(task, shapes, tilt))
 
 
 def _leaders(spine: Spine) -> np.ndarray:
@@ -216,23 +280,26 @@ def _leaders(spine: Spine) -> np.ndarray:
     return known[np.abs(np.arange(len(spine))[:, None] - known).argmin(axis=1)]
 
 
-def _wedge(task: CurveTask, shape: CurveShape, tilt: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Share the bend of the curve with its vertebrae: each whole one is wedged by its part of the tilt's slope."""
+def _wedge(task: CurveTask, shapes: tuple[CurveShape, ...], tilt: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Share the bend of the curves with their vertebrae: each whole one is wedged by its part of the tilt's slope."""
     share = task.coupling.vertebral_share
     wedge = np.zeros_like(tilt)
     if share == 0:
         return wedge
     wedge[1:-1] = share * (tilt[:-2] - tilt[2:]) / 2
     whole = np.array([v.measured and v.level != Level.S for v in task.spine])
-    return np.where(shape.inside() & whole, wedge, 0.0)
+    return np.where(np.any([shape.inside() for shape in shapes], axis=0) & whole, wedge, 0.0)
 
 
-def nearest_deg(task: CurveTask, asked_deg: float) -> float:
-    """Largest whole Cobb angle below the asked one that breaks no hard rule (bisection)."""
+def nearest_deg(task: CurveTask, asked: Cobbs) -> float:
+    """Largest whole angle of the first curve below the asked one that breaks no hard rule, the others in proportion."""
+    asked_deg = float(np.rad2deg(asked[0]))
     low, high = 0, int(np.ceil(asked_deg))
     while high - low > 1:
         middle = (low + high) // 2
-        if best_solution(task, middle).broken:
+        wanted = asked * middle / asked_deg
+        solution = best_solution(task, wanted)
+        if solution.broken or solution.size_off_deg(wanted) > OTHER_CURVE_DEG:
             high = middle
         else:
             low = middle

@@ -14,7 +14,8 @@ class CurveShape:
 
     ``places`` are the positions of the levels in mm from the lowest one upwards, head first. ``upper`` and ``lower``
     are the ranks of its end vertebrae from the head down, ``apex`` is a place between them on the same scale; ``sign``
-    is +1 for a convexity to the patient's right.
+    is +1 for a convexity to the patient's right. ``firm`` tells whether the upper and the lower end shall be where the
+    curve is measured to end: there the tilt turns back.
     """
 
     places: Float[np.ndarray, " n"]
@@ -22,6 +23,7 @@ class CurveShape:
     apex: float
     lower: int
     sign: float
+    firm: tuple[bool, bool] = (False, False)
 
     def with_apex(self, apex: float) -> CurveShape:
         """The same curve with its apex elsewhere, a level or more from its ends."""
@@ -41,6 +43,13 @@ class CurveShape:
         """Weights of the tilts that sum up to the apex's against the line between the ends: 0 where it is farthest."""
         stretch = self.lengths(self.upper, self.lower)
         return _at(self.apex, len(self.places)) - stretch / stretch.sum()
+
+    def turning(self) -> Float[np.ndarray, "k n"]:
+        """Weights of the tilts that sum up to how far it leads back beside each firm end."""
+        count, (upper, lower) = len(self.places), self.firm
+        rows = [self.sign * (_at(self.upper - 1, count) - _at(self.upper, count))] * (upper and self.upper > 0)
+        rows += [self.sign * (_at(self.lower, count) - _at(self.lower + 1, count))] * (lower and self.lower < count - 1)
+        return np.reshape(rows, (-1, count))
 
     def at_apex(self) -> Float[np.ndarray, " n"]:
         """Weights that read a number at the apex, between two levels in parts."""

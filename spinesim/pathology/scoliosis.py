@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from spinesim.anatomy.curves import Side, coronal_tilt, find_curves
 from spinesim.anatomy.levels import Level, levels_between, parse_level, region
@@ -16,6 +16,8 @@ from spinesim.errors import LabelError, OutOfReachError, PathologyError
 from spinesim.pathology.bend import plan_bend
 from spinesim.pathology.curve import (
     APEX_TOLERANCE,
+    AskedCurve,
+    Cobbs,
     Coupling,
     CurveSolution,
     CurveTask,
@@ -38,6 +40,11 @@ KYPHOSIS_PER_COBB = -0.15
 """Change of T5-T12 kyphosis per degree of a thoracic Cobb: (24.9 - 32.9) / 52, scoliosis against controls (Scoliosis
 Spinal Disord 2018, n = 458; the mean Cobb of 52 is assumed)."""
 
+APART = 3
+"""Levels between the apices of two curves at least."""
+
+OTHER_SIDE: dict[Side, Side] = {"right": "left", "left": "right"}
+
 FEWEST_WHOLE = 4
 """Whole vertebrae that a curve needs at least."""
 
@@ -50,8 +57,45 @@ SWAY_SHARES, SWAY_MISS = (1.0, 0.7, 0.5, 0.3, 0.15), 2.0
 more than the mean curve does."""
 
 
+class OtherCurve(BaseModel):
+    """A curve beside the largest one, convex to the other side than its neighbour; also said as ``30@L2``.
+
+    Parameters
+    ----------
+    cobb_deg : float
+        Cobb angle to be measured on the result, 5 degrees or more.
+    apex : str
+        Vertebra or disc.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cobb_deg: float = Field(ge=5, le=90, allow_inf_nan=False)
+    apex: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _said(cls, data: Any) -> Any:
+        if not isinstance(data, str):
+            return data
+        cobb, at, apex = data.partition("@")
+        if not at:
+            raise ValueError(f"expected an angle and an apex, as 30@L2, got {data!r}")
+        return {"cobb_deg": cobb, "apex": apex}
+
+    @field_validator("apex")
+    @classmethod
+    def _known_apex(cls, text: str) -> str:
+        return _parse_apex(text)
+
+    @property
+    def apex_levels(self) -> tuple[Level, ...]:
+        """The apex as one level, or two for a disc."""
+        return _apex_levels(self.apex)
+
+
 class Scoliosis(BaseModel):
-    """A coronal curve, as it is asked for.
+    """A coronal curve, as it is asked for, and others beside it.
 
     Parameters
     ----------
@@ -61,6 +105,9 @@ class Scoliosis(BaseModel):
         Vertebra (``T9``) or disc (``T8/T9``).
     direction : {"right", "left"}, optional
         Side of the convexity; by default right for a thoracic apex and left for a lumbar one.
+    also : tuple of OtherCurve
+        Other curves of a size and an apex (Lenke 2, 3, 4 and 6 have two or three); without them the compensatory curves
+        are those that the model of scoliosis expects.
     upper_end, lower_end : str, optional
         End vertebrae; by default those of published curves of this size and apex.
     rotation_per_cobb : float, optional
@@ -82,6 +129,7 @@ class Scoliosis(BaseModel):
     cobb_deg: float = Field(ge=0, le=90, allow_inf_nan=False)
     apex: str
     direction: Literal["right", "left"] | None = None
+    also: tuple[OtherCurve, ...] = ()
     upper_end: str | None = None
     lower_end: str | None = None
     rotation_per_cobb: float | None = Field(default=None, ge=0, le=1)
@@ -98,21 +146,48 @@ class Scoliosis(BaseModel):
     @field_validator("apex")
     @classmethod
     def _known_apex(cls, text: str) -> str:
-        levels = [_parse(name) for name in text.split("/")]
-        disc = len(levels) == 2 and levels[0] < levels[1] and not levels_between(*levels)
-        if len(levels) != 1 and not disc:
-            raise ValueError(f"apex: expected a vertebra (T9) or a disc between two neighbours (T8/T9), got {text!r}")
-        return "/".join(level.name for level in levels)
+        return _parse_apex(text)
+
+    @field_validator("also")
+    @classmethod
+    def _fit_together(cls, also: tuple[OtherCurve, ...], info: ValidationInfo) -> tuple[OtherCurve, ...]:
+        if not {"cobb_deg", "apex"} <= info.data.keys():
+            return also  # one of them is refused
+        apices = sorted(_apex_levels(apex) for apex in (info.data["apex"], *(curve.apex for curve in also)))
+        for above, below in zip(apices, apices[1:], strict=False):
+            if below[0] - above[-1] < APART:
+                raise ValueError(
+                    f"expected apices {APART} levels apart or more, got {above[-1].name} and {below[0].name}; "
+                    "ask for one curve there"
+                )
+        for curve in also:
+            if curve.cobb_deg > info.data["cobb_deg"]:
+                raise ValueError(
+                    f"expected curves of {info.data['cobb_deg']:g} degrees at most, got {curve.cobb_deg:g} at "
+                    f"{curve.apex}; ask for the largest curve by itself"
+                )
+        return also
+
+    @property
+    def curves(self) -> tuple[Scoliosis | OtherCurve, ...]:
+        """All curves, the largest first."""
+        return (self, *self.also)
 
     @property
     def apex_levels(self) -> tuple[Level, ...]:
         """The apex as one level, or two for a disc."""
-        return tuple(parse_level(name) for name in self.apex.split("/"))
+        return _apex_levels(self.apex)
 
     @property
     def side(self) -> Side:
         """Side of the convexity, the usual one if it was not asked."""
         return self.direction or ("left" if region(self.apex_levels[-1]) == "lumbar" else "right")
+
+    def side_of(self, curve: Scoliosis | OtherCurve) -> Side:
+        """Side of the convexity of one of the curves: they alternate along the spine."""
+        ordered = sorted(self.curves, key=lambda other: other.apex_levels)
+        apart = ordered.index(curve) - ordered.index(self)
+        return self.side if apart % 2 == 0 else OTHER_SIDE[self.side]
 
 
 def _parse(text: str) -> Level:
@@ -123,41 +198,69 @@ def _parse(text: str) -> Level:
         raise ValueError(str(error)) from None
 
 
+def _parse_apex(text: str) -> str:
+    """Read an apex for a validator: a vertebra, or the disc between two neighbours."""
+    levels = [_parse(name) for name in text.split("/")]
+    disc = len(levels) == 2 and levels[0] < levels[1] and not levels_between(*levels)
+    if len(levels) != 1 and not disc:
+        raise ValueError(f"apex: expected a vertebra (T9) or a disc between two neighbours (T8/T9), got {text!r}")
+    return "/".join(level.name for level in levels)
+
+
+def _apex_levels(apex: str) -> tuple[Level, ...]:
+    return tuple(parse_level(name) for name in apex.split("/"))
+
+
+def _goal(curve: Scoliosis | OtherCurve) -> str:
+    """What a curve's angle is called among the goals."""
+    return "cobb_deg" if isinstance(curve, Scoliosis) else f"cobb_{curve.apex.replace('/', '_')}_deg"
+
+
 @goals_of.register
 def _(scoliosis: Scoliosis) -> Goals:
-    return {"cobb_deg": scoliosis.cobb_deg}
+    return {_goal(curve): curve.cobb_deg for curve in scoliosis.curves}
 
 
 @read_goals.register
 def _(scoliosis: Scoliosis, measures: Measures) -> Goals:
-    return {"cobb_deg": float(np.rad2deg(signed_cobb(measures.curves, scoliosis.apex_levels, scoliosis.side)))}
+    return {
+        _goal(curve): float(np.rad2deg(signed_cobb(measures.curves, curve.apex_levels, scoliosis.side_of(curve))))
+        for curve in scoliosis.curves
+    }
 
 
 @remarks_on.register
 def _(scoliosis: Scoliosis, measures: Measures) -> tuple[str, ...]:
-    curve = curve_at(measures.curves, scoliosis.apex_levels)
+    remarks = (_remark(curve, measures) for curve in scoliosis.curves)
+    return tuple(remark for remark in remarks if remark)
+
+
+def _remark(asked: Scoliosis | OtherCurve, measures: Measures) -> str:
+    """What is to be said of where a curve's apex came out."""
+    curve = curve_at(measures.curves, asked.apex_levels)
     if curve is None:
-        return ()
+        return ""
     whole = list(measures.rotation)
-    gone = [level.name for level in scoliosis.apex_levels if level not in whole]
+    gone = [level.name for level in asked.apex_levels if level not in whole]
     if gone:
-        return (f"the apex {' and '.join(gone)} lies partly beyond the field of view; --grid fit keeps all of it",)
-    asked = np.mean([whole.index(level) for level in scoliosis.apex_levels])
-    if abs(curve.apex_position - asked) <= APEX_TOLERANCE:
-        return ()
+        return f"the apex {' and '.join(gone)} lies partly beyond the field of view; --grid fit keeps all of it"
+    place = np.mean([whole.index(level) for level in asked.apex_levels])
+    if abs(curve.apex_position - place) <= APEX_TOLERANCE:
+        return ""
     return (
-        f"the apex is asked at {scoliosis.apex} and measured at {curve.apex_name}: "
-        "what this spine's discs can give, or its own shape, moves it",
+        f"the apex is asked at {asked.apex} and measured at {curve.apex_name}: "
+        "what this spine's discs can give, or its own shape, moves it"
     )
 
 
 @propose.register
 def _(scoliosis: Scoliosis, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
     task = _lay_out(scoliosis, spine)
-    solution, share = _swayed(scoliosis, task, aim["cobb_deg"], seed)
+    aimed = np.deg2rad([aim[_goal(curve)] for curve in scoliosis.curves])
+    solution, share = _swayed(scoliosis, task, aimed, seed)
     if solution.broken:
         reason = f"scoliosis of {scoliosis.cobb_deg:g} degrees at {scoliosis.apex}: expected that {solution.broken}"
-        raise OutOfReachError(reason, nearest_deg(task, aim["cobb_deg"]), "degrees")
+        raise OutOfReachError(reason, nearest_deg(task, aimed), "degrees")
     warnings = tuple(map(str, solution.breaches))
     return Proposal(
         plan_bend(spine, solution.bend),
@@ -167,23 +270,23 @@ def _(scoliosis: Scoliosis, spine: Spine, aim: Goals, seed: int = 0) -> Proposal
     )
 
 
-def _swayed(scoliosis: Scoliosis, task: CurveTask, cobb_deg: float, seed: int) -> tuple[CurveSolution, float]:
+def _swayed(scoliosis: Scoliosis, task: CurveTask, aimed: Cobbs, seed: int) -> tuple[CurveSolution, float]:
     """The drawn patient's curve, and the share of the drawn sway that it has: as much as rules and request leave."""
     if scoliosis.variability == 0:
-        return best_solution(task, cobb_deg), 0.0
-    cobb = scoliosis.cobb_deg
-    mean = best_solution(task, cobb)
-    near, asked = replace(task, shape=mean.shape, free_ends=False), float(np.deg2rad(cobb))
+        return best_solution(task, aimed), 0.0
+    asked = np.deg2rad([curve.cobb_deg for curve in scoliosis.curves])
+    mean, as_asked = best_solution(task, asked), np.array_equal(aimed, asked)
+    near = replace(task, shapes=mean.shapes, free_ends=False)
     enough = max(SWAY_MISS, mean.miss(task, asked) + 0.5)
-    drawn = task.target(mean.shape).drawn(np.random.default_rng(seed))
+    drawn = task.target(mean.shapes).drawn(np.random.default_rng(seed))
     for part in SWAY_SHARES:
         share = part * scoliosis.variability
         swayed = replace(near, sway=drawn.scaled(share))
-        solution = best_solution(swayed, cobb)
-        leads = curve_at(find_curves(solution.bent.moved)[:1], scoliosis.apex_levels)
+        solution = best_solution(swayed, asked)
+        leads = curve_at(find_curves(solution.bent.moved)[: len(asked)], scoliosis.apex_levels)
         if leads and not solution.broken and solution.miss(task, asked) <= enough:
-            return solution if cobb == cobb_deg else best_solution(swayed, cobb_deg), share
-    return mean if cobb == cobb_deg else best_solution(task, cobb_deg), 0.0
+            return solution if as_asked else best_solution(swayed, aimed), share
+    return mean if as_asked else best_solution(task, aimed), 0.0
 
 
 def _lay_out(scoliosis: Scoliosis, spine: Spine) -> CurveTask:
@@ -194,33 +297,38 @@ def _lay_out(scoliosis: Scoliosis, spine: Spine) -> CurveTask:
     known = np.array([v.measured and v.level != Level.S for v in spine])
     tilts = np.array([(coronal_tilt(v.superior, axes) + coronal_tilt(v.inferior, axes)) / 2 for v in spine])
     own_tilt = smooth_trend(places, tilts, known, TREND_MM)
-    upper, lower = _ends(scoliosis, spine)
-    ranks = [spine.levels.index(level) for level in scoliosis.apex_levels]
-    sign = 1.0 if scoliosis.side == "right" else -1.0
-    shape = CurveShape(places, upper, float(np.mean(ranks)), lower, sign)
-    whole = [v.level for v in spine.whole]
+    found, whole = find_curves(spine), [v.level for v in spine.whole]
+    curves, shapes = [], []
+    for curve, (upper, lower) in zip(scoliosis.curves, _extents(scoliosis, spine), strict=True):
+        side, apex = scoliosis.side_of(curve), curve.apex_levels
+        ranks = [spine.levels.index(level) for level in apex]
+        firm = (bool(scoliosis.upper_end), bool(scoliosis.lower_end)) if curve is scoliosis else (False, False)
+        shapes.append(CurveShape(places, upper, float(np.mean(ranks)), lower, 1.0 if side == "right" else -1.0, firm))
+        own = signed_cobb(found, apex, side)
+        rank = float(np.mean([whole.index(level) for level in apex]))
+        curves.append(AskedCurve(apex, side, _rotation(scoliosis, apex[0]), own, rank))
     return CurveTask(
         spine,
-        scoliosis.apex_levels,
-        scoliosis.side,
+        tuple(curves),
+        tuple(shapes),
         _coupling(scoliosis),
         not (scoliosis.upper_end or scoliosis.lower_end),
-        shape,
         expect_patient(spine),
         own_tilt,
         np.where(known, tilts - own_tilt, 0.0),
-        signed_cobb(find_curves(spine), scoliosis.apex_levels, scoliosis.side),
-        float(np.mean([whole.index(level) for level in scoliosis.apex_levels])),
         no_turns(len(spine)),
     )
 
 
+def _rotation(scoliosis: Scoliosis, apex: Level) -> float:
+    """Apical rotation per degree, the published one where nothing was asked."""
+    return ROTATION_PER_COBB[region(apex)] if scoliosis.rotation_per_cobb is None else scoliosis.rotation_per_cobb
+
+
 def _coupling(scoliosis: Scoliosis) -> Coupling:
     """What comes along with the curve, the published values where nothing was asked."""
-    place = region(scoliosis.apex_levels[0])
-    rotation, kyphosis = scoliosis.rotation_per_cobb, scoliosis.kyphosis_per_cobb
+    place, kyphosis = region(scoliosis.apex_levels[0]), scoliosis.kyphosis_per_cobb
     return Coupling(
-        ROTATION_PER_COBB[place] if rotation is None else rotation,
         (KYPHOSIS_PER_COBB if place == "thoracic" else 0.0) if kyphosis is None else kyphosis,
         scoliosis.vertebral_share,
         scoliosis.offset_mm,
@@ -243,14 +351,47 @@ def _require_room(scoliosis: Scoliosis, spine: Spine) -> None:
             "use a longer scan"
         )
     possible = whole[2:-2] or whole[1:-1]
-    for level in scoliosis.apex_levels:
-        if level not in possible:
-            nearest = min(possible, key=lambda other: abs(other - level))
-            raise PathologyError(
-                "scoliosis: expected an apex with whole vertebrae on both sides of it "
-                f"({possible[0].name} to {possible[-1].name}; the scan has {names}), "
-                f"got {scoliosis.apex}; the nearest possible apex is {nearest.name}"
-            )
+    for curve in scoliosis.curves:
+        for level in curve.apex_levels:
+            if level not in possible:
+                nearest = min(possible, key=lambda other: abs(other - level))
+                raise PathologyError(
+                    "scoliosis: expected an apex with whole vertebrae on both sides of it "
+                    f"({possible[0].name} to {possible[-1].name}; the scan has {names}), "
+                    f"got {curve.apex}; the nearest possible apex is {nearest.name}"
+                )
+
+
+def _extents(scoliosis: Scoliosis, spine: Spine) -> list[tuple[int, int]]:
+    """Ranks of the end vertebrae of each curve; neighbours share one, half-way between where they usually end.
+
+    Raises
+    ------
+    PathologyError
+        As ``_ends``.
+    """
+    extents = {scoliosis.apex_levels: _ends(scoliosis, spine)}
+    for other in scoliosis.also:
+        extents[other.apex_levels] = _usual_ends(other, spine)
+    ordered = sorted(extents)
+    for above, below in zip(ordered, ordered[1:], strict=False):
+        apices = spine.levels.index(above[-1]), spine.levels.index(below[0])
+        shared = (extents[above][1] + extents[below][0]) / 2
+        if scoliosis.apex_levels == above and scoliosis.lower_end:
+            shared = extents[above][1]
+        if scoliosis.apex_levels == below and scoliosis.upper_end:
+            shared = extents[below][0]
+        rank = int(np.clip(round(shared), apices[0] + 1, apices[1] - 1))
+        extents[above], extents[below] = (extents[above][0], rank), (rank, extents[below][1])
+    return [extents[curve.apex_levels] for curve in scoliosis.curves]
+
+
+def _usual_ends(curve: Scoliosis | OtherCurve, spine: Spine) -> tuple[int, int]:
+    """Ranks of the end vertebrae that are usual for a size and an apex, as far as whole levels go."""
+    levels, whole = spine.levels, [v.level for v in spine.whole]
+    above, below = usual_extent(curve.cobb_deg, curve.apex_levels[0])
+    upper = max(levels.index(curve.apex_levels[0]) - above, levels.index(whole[0]))
+    return upper, min(levels.index(curve.apex_levels[-1]) + below, levels.index(whole[-1]))
 
 
 def _ends(scoliosis: Scoliosis, spine: Spine) -> tuple[int, int]:
@@ -262,11 +403,8 @@ def _ends(scoliosis: Scoliosis, spine: Spine) -> tuple[int, int]:
         When an asked end vertebra is not in the scan or lies on the wrong side of the apex.
     """
     levels, whole = spine.levels, [v.level for v in spine.whole]
-    first, last = levels.index(whole[0]), levels.index(whole[-1])
     names = f"{whole[0].name} to {whole[-1].name}"
-    above, below = usual_extent(scoliosis.cobb_deg, scoliosis.apex_levels[0])
-    upper = max(levels.index(scoliosis.apex_levels[0]) - above, first)
-    lower = min(levels.index(scoliosis.apex_levels[-1]) + below, last)
+    upper, lower = _usual_ends(scoliosis, spine)
     asked = {"upper": scoliosis.upper_end, "lower": scoliosis.lower_end}
     for which, name in asked.items():
         if name is None:
@@ -283,14 +421,20 @@ def _ends(scoliosis: Scoliosis, spine: Spine) -> tuple[int, int]:
 
 
 def _details(task: CurveTask, solution: CurveSolution) -> dict[str, Any]:
-    """What the record says about the plan."""
+    """What the record says about the plan; of the other curves where they were planned."""
     levels = task.spine.levels
-    return {
-        "direction": task.side,
-        "planned_upper_end": levels[solution.shape.upper].name,
-        "planned_lower_end": levels[solution.shape.lower].name,
-        "predicted_cobb_deg": float(np.rad2deg(solution.cobb)),
+    shape, *others = solution.shapes
+    details = {
+        "direction": task.curves[0].side,
+        "planned_upper_end": levels[shape.upper].name,
+        "planned_lower_end": levels[shape.lower].name,
+        "predicted_cobb_deg": float(np.rad2deg(solution.cobb[0])),
         "apical_rotation_change_deg": float(np.rad2deg(solution.bend.turn[np.abs(solution.bend.turn).argmax()])),
         "top_over_bottom_mm": solution.offset_mm,
         "discs_opened_mm": float(solution.bent.opened_mm.sum()),
     }
+    for curve, other in zip(task.curves[1:], others, strict=True):
+        name = "_".join(level.name for level in curve.apex)
+        details[f"planned_ends_{name}"] = f"{levels[other.upper].name} to {levels[other.lower].name}"
+        details[f"direction_{name}"] = curve.side
+    return details

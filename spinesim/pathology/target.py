@@ -28,20 +28,24 @@ NOD_RAD = float(np.deg2rad(3.0))
 TURN_SHARE, TURN_MOST = 0.3, 0.6
 """Share of what a joint can turn about the long axis that is usual in a curve, and that is most (assumed)."""
 
+BACK_SHARE = 0.05
+"""Share of its Cobb angle by which the level beyond a firm end is tilted less."""
+
 GROUND_RAD = float(np.deg2rad(2.0))
 """How far the lowest level turns about the long axis, where no sacrum holds it (assumed)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A curve of one shape on one spine, and what the model expects of the spine's levels.
+    """Curves of some shapes on one spine, and what the model expects of the spine's levels.
 
     Parameters
     ----------
     spine : Spine
     course : Course
         The model's, of the spine's levels.
-    shape : CurveShape
+    shapes : tuple of CurveShape
+        Of the curves that are asked for.
     own_tilt : (n,) array
         The slow course of the spine's own tilts (radians).
     gentleness : float
@@ -50,43 +54,45 @@ class Target:
 
     spine: Spine
     course: Course
-    shape: CurveShape
+    shapes: tuple[CurveShape, ...]
     own_tilt: Float[np.ndarray, " n"]
     gentleness: float
 
-    def tilts(self, cobb: float, offset_mm: float) -> Float[np.ndarray, " n"]:
-        """Tilt of each level when the curve has an angle (radians) and the top stands so far to the right."""
-        weights = np.vstack([self._curve(), self._still("tilt")])
-        values = np.zeros(len(weights))
-        values[0], values[2] = cobb, offset_mm / self._height
-        if self._sacrum:
-            values[-1] = self.own_tilt[-1]
+    def tilts(self, cobb: Float[np.ndarray, " c"], offset_mm: float) -> Float[np.ndarray, " n"]:
+        """Tilt of each level when curves have these angles (radians) and the top stands so far to the right."""
+        still, turning = self._still("tilt"), [shape.turning() for shape in self.shapes]
+        weights = np.vstack([self._curves(), still, self.course.weights(tilt=np.vstack(turning))])
+        back = np.repeat(BACK_SHARE * cobb, [len(rows) for rows in turning])
+        own = np.full(len(still), self.own_tilt[-1])
+        values = np.concatenate([cobb, np.zeros(len(cobb)), [offset_mm / self._height], own, back])
         return self.course.meet_gently(weights, values, self._discs()).tilt
 
-    def along(self, gained: float, apical_turn: float, kyphosis: float) -> Turns:
-        """What levels nod and turn when the curve gains an angle, its apex turns and the kyphosis changes (radians).
+    def along(self, gained: Float[np.ndarray, " c"], apical_turns: Float[np.ndarray, " c"], kyphosis: float) -> Turns:
+        """What levels nod and turn when curves gain angles, their apices turn and the kyphosis changes (radians).
 
-        The apex turns less where joints would have to turn past what they can.
+        Apices turn less where joints would have to turn past what they can.
         """
-        weights, values = [self._curve(), self._settled()], [gained, *np.zeros(2 + len(self._settled()))]
-        span = kyphosis_ranks(self.spine)
-        if span is not None:
-            upper, lower = np.eye(len(self.spine))[list(span)]
-            weights.append(self.course.weights(nod=upper - lower))
-            values.append(kyphosis)
-        weights.append(self.course.weights(turn=self.shape.at_apex()))
-        values.append(self.shape.sign * apical_turn)
-        joints = self._facets()
-        turns = self.course.meet_gently(np.vstack(weights), np.array(values), joints)
-        past = np.abs(np.diff(turns.turn)) / np.deg2rad(joint_turns_deg(self.spine.levels))
-        if past.max() > 1:  # a sacrum near the apex: no more than the joints between can turn
-            values[-1] /= past.max()
-            turns = self.course.meet_gently(np.vstack(weights), np.array(values), joints)
+        settled = self._settled()
+        span = kyphosis_ranks(self.spine) or (0, 0)
+        upper, lower = np.eye(len(self.spine))[list(span)]
+        signs = np.array([shape.sign for shape in self.shapes])
+        at_apices = np.stack([shape.at_apex() for shape in self.shapes])
+        apart = [self.course.weights(nod=upper - lower), self.course.weights(turn=at_apices)]
+        weights = np.vstack([self._curves(), settled, *apart])
+        values = np.concatenate([gained, np.zeros(len(gained) + 1 + len(settled))])
+        joints, share = self._facets(), 1.0
+        for _ in range(2):
+            asked = np.concatenate([values, [kyphosis * (span != (0, 0))], share * signs * apical_turns])
+            turns = self.course.meet_gently(weights, asked, joints)
+            past = np.abs(np.diff(turns.turn)) / np.deg2rad(joint_turns_deg(self.spine.levels))
+            if past.max() <= 1:
+                break
+            share = 1 / float(past.max())  # as near a sacrum, which does not turn
         return turns
 
     def drawn(self, rng: np.random.Generator) -> Turns:
-        """How one patient of the model's population who has this curve differs from the mean one."""
-        weights, course = np.vstack([self._curve(), self._settled()]), self.course
+        """How one patient of the model's population who has these curves differs from the mean one."""
+        weights, course = np.vstack([self._curves(), self._settled()]), self.course
         for joints in (self._discs(), self._facets()):
             course = course.seen(joints.weights, np.zeros(len(joints.own)), joints.spread)
         return course.meet(weights, np.zeros(len(weights)), course.draw(rng=rng))
@@ -120,16 +126,19 @@ class Target:
 
     @property
     def _height(self) -> float:
-        return float(self.shape.lengths(*self._ends).sum())
+        return float(self._lengths().sum())
 
-    def _curve(self) -> Float[np.ndarray, "3 d"]:
-        """Its angle, its apex against the line between its ends, and the top over the bottom by their distance."""
-        shift = self.shape.lengths(*self._ends) / self._height
-        return self.course.weights(tilt=np.stack([self.shape.over(), self.shape.off_line(), shift]))
+    def _lengths(self) -> Float[np.ndarray, " n"]:
+        return self.shapes[0].lengths(*self._ends)
+
+    def _curves(self) -> Float[np.ndarray, "k d"]:
+        """Their angles, their apices against the lines between their ends, and the top over the bottom by the way."""
+        rows = [shape.over() for shape in self.shapes] + [shape.off_line() for shape in self.shapes]
+        return self.course.weights(tilt=np.stack([*rows, self._lengths() / self._height]))
 
     def _settled(self) -> Float[np.ndarray, "k d"]:
         """What stays: the top over the bottom seen from the side, and a sacrum."""
-        shift = self.shape.lengths(*self._ends) / self._height
+        shift = self._lengths() / self._height
         return np.vstack([self.course.weights(nod=shift), *(self._still(way) for way in ("tilt", "nod", "turn"))])
 
     def _still(self, way: str) -> Float[np.ndarray, "k d"]:

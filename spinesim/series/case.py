@@ -217,8 +217,9 @@ def _propose(start: _Start, pathology: BaseModel, aim: Goals) -> Proposal:
     try:
         return propose(pathology, start.spine, aim, start.seed)
     except OutOfReachError as refusal:
-        (goal,) = aim
-        nearest = propose(pathology, start.spine, {goal: refusal.nearest}, start.seed)
+        goal = next(iter(aim))
+        share = refusal.nearest / aim[goal]
+        nearest = propose(pathology, start.spine, {name: value * share for name, value in aim.items()}, start.seed)
         measured = _measure_carried(start, pathology, nearest)[goal]
         raise OutOfReachError(refusal.reason, np.floor(measured), refusal.unit) from None
 

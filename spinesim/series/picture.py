@@ -97,7 +97,8 @@ def draw_case(before: Scan, before_spine: Spine, after: Scan, after_spine: Spine
     ]
     windows, places, height_px = _arrange(panels)
     figure = Figure(figsize=(WIDTH_PX / DPI, height_px / DPI), dpi=DPI, facecolor=GROUND)
-    figure.text(0.5, 1 - 36 / height_px, title, color=INK, fontsize=17, weight="bold", ha="center", va="center")
+    size = min(17.0, 17.0 * 80 / len(title))
+    figure.text(0.5, 1 - 36 / height_px, title, color=INK, fontsize=size, weight="bold", ha="center", va="center")
     for panel, window, place in zip(panels, windows, places, strict=True):
         _draw_panel(figure.add_axes(place), panel, window)
     _draw_scale_bar(figure.axes[0], windows[0])
