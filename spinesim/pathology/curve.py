@@ -93,7 +93,8 @@ class CurveTask:
 
     def target(self, shapes: tuple[CurveShape, ...]) -> Target:
         """What the model expects when the curves have some shapes."""
-        return Target(self.spine, self.course, shapes, self.own_tilt, self.gentleness)
+        share = 1 - self.coupling.vertebral_share
+        return Target(self.spine, self.course, shapes, self.own_tilt, self.gentleness, share)
 
     @property
     def own_cobb(self) -> Cobbs:
@@ -142,9 +143,9 @@ class CurveSolution:
 
     def harshness(self) -> float:
         """How much steeper discs are wedged than is gentle, in units of two degrees."""
-        tilt = np.rad2deg(self.bend.tilt)
+        bends = np.rad2deg(np.diff(self.bend.tilt) + (self.bend.wedge[:-1] + self.bend.wedge[1:]) / 2)
         limits = np.array([GENTLE_WEDGE_DEG[region(level)] for level in self.bent.spine.levels[1:]])
-        return float(np.maximum(np.abs(np.diff(tilt)) - limits, 0).max() / 2)
+        return float(np.maximum(np.abs(bends) - limits, 0).max() / 2)
 
 
 def measure_places(spine: Spine) -> Float[np.ndarray, " n"]:
@@ -154,14 +155,16 @@ def measure_places(spine: Spine) -> Float[np.ndarray, " n"]:
     return np.append(np.cumsum(steps[::-1])[::-1], 0.0)
 
 
-def curve_at(curves: tuple[Curve, ...], apex: tuple[Level, ...]) -> Curve | None:
-    """The largest curve that the apex lies in."""
-    return next((curve for curve in curves if all(curve.holds(level) for level in apex)), None)
+def curve_at(curves: tuple[Curve, ...], apex: tuple[Level, ...], side: Side) -> Curve | None:
+    """The largest curve that the apex lies in; at the ends of curves, the one that is convex to a side."""
+    there = [curve for curve in curves if all(curve.holds(level) for level in apex)]
+    within = [curve for curve in there if all(curve.upper < level < curve.lower for level in apex)]
+    return next(iter([*within, *(curve for curve in there if curve.side == side), *there]), None)
 
 
 def signed_cobb(curves: tuple[Curve, ...], apex: tuple[Level, ...], side: Side) -> float:
     """Cobb angle of the largest curve at the apex: negative when it is convex to the other side, 0 without one."""
-    curve = curve_at(curves, apex)
+    curve = curve_at(curves, apex, side)
     if curve is None:
         return 0.0
     return curve.cobb if curve.side == side else -curve.cobb
@@ -173,20 +176,28 @@ def best_solution(task: CurveTask, cobb: Cobbs) -> CurveSolution:
     Of the tries the first that keeps the hard rules and meets sizes and apices is taken, else the one that comes
     closest.
     """
-    bests: list[CurveSolution] = []
     widenings = product(WIDENINGS, SHIFTS) if task.free_ends else [(WIDENINGS[0], SHIFTS[0])]
     layouts = {_ranks(shapes): shapes for shapes in (_widened(task, *widen, shift) for widen, shift in widenings)}
-    for gentle, shapes in product(GENTLENESS, layouts.values()):
-        wider = replace(task, shapes=shapes, gentleness=gentle)
-        for smooth in (0.0, 0.5, 1.0):
-            tried = _solve(wider, cobb, smooth)
-            if not bests or tried.miss(task, cobb) < bests[-1].miss(task, cobb) - 0.05:
-                bests.append(tried)
-            if tried.miss(task, cobb) <= 1.0 or tried.harshness() > 1.0:
-                break
-        if bests[-1].miss(task, cobb) <= 1.0:
+    tries: list[CurveSolution] = []
+    for gentle in GENTLENESS:
+        for shapes in layouts.values():
+            tries += _smoothed(replace(task, shapes=shapes, gentleness=gentle), cobb)
+            best = min(tries, key=lambda tried: tried.miss(task, cobb))
+            if best.miss(task, cobb) <= 1.0:
+                return best
+        if best.miss(task, cobb) - best.harshness() <= 1.0:
+            break  # only harsh discs are left, and they would be harsher
+    return best
+
+
+def _smoothed(task: CurveTask, cobb: Cobbs) -> list[CurveSolution]:
+    """Solve with the levels' own deviations, then, where that will not do, with ever less of them."""
+    tries: list[CurveSolution] = []
+    for smooth in (0.0, 0.5, 1.0):
+        tries.append(_solve(task, cobb, smooth))
+        if tries[-1].miss(task, cobb) <= 1.0 or tries[-1].harshness() > 1.0:
             break
-    return bests[-1]
+    return tries
 
 
 def _ranks(shapes: tuple[CurveShape, ...]) -> tuple[int, ...]:
@@ -248,9 +259,8 @@ def _judge(task: CurveTask, shapes: tuple[CurveShape, ...], bend: Bend) -> Curve
 
 
 def _lead(found: tuple[Curve, ...], asked: AskedCurve) -> Curve | None:
-    """The largest curve found at an apex, on the side that was asked."""
-    there = (c for c in found if c.side == asked.side and all(c.holds(level) for level in asked.apex))
-    return next(there, None)
+    """The curve found at an apex, on the side that was asked."""
+    return curve_at(tuple(curve for curve in found if curve.side == asked.side), asked.apex, asked.side)
 
 
 def _exact_apex(moved: Spine, curve: Curve) -> float:
@@ -263,12 +273,12 @@ def _exact_apex(moved: Spine, curve: Curve) -> float:
 def _bend(task: CurveTask, shapes: tuple[CurveShape, ...], cobb: Cobbs, offset_mm: float) -> Bend:
     """Build the bend that leads the spine to what is expected of it when the curves have some sizes and shapes."""
     target, gained = task.target(shapes), cobb - task.own_cobb
+    tilt = target.tilts(cobb, offset_mm) - task.own_tilt
     turns = gained * [curve.rotation_per_cobb for curve in task.curves]
-    along = target.along(gained, turns, task.coupling.kyphosis_per_cobb * float(cobb[0] - abs(task.own_cobb[0])))
-    led = _leaders(task.spine)
-    tilt = (target.tilts(cobb, offset_mm) - task.own_tilt + task.sway.tilt)[led]
-    nod, turn = (along.nod + task.sway.nod)[led], (along.turn + task.sway.turn)[led]
-    return Bend(tilt, nod, turn, _wedge(task, shapes, tilt))
+    along = target.along(tilt, turns, task.coupling.kyphosis_per_cobb * float(cobb[0] - abs(task.own_cobb[0])))
+    led, sway = _leaders(task.spine), task.sway
+    tilt = (tilt + sway.tilt)[led]
+    return Bend(tilt, (along.nod + sway.nod)[led], (along.turn + sway.turn)[led], _wedge(task, shapes, tilt))
 
 
 def _leaders(spine: Spine) -> np.ndarray:

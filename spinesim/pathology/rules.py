@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from spinesim.anatomy.levels import Level, region
 from spinesim.anatomy.measure import measure_discs
@@ -30,6 +31,9 @@ WEDGE_REFUSED = 1.8
 
 On LIDC-IDRI-0001 discs of 20 degrees took the worst bone 0.3 mm from a rigid motion, those of 18 less than 0.2.
 """
+
+TWIST_LIMIT_DEG = {"cervical": 11.0, "thoracic": 11.0, "lumbar": 5.0, "sacral": 5.0}
+"""What a joint is twisted about its long axis at most in scoliosis, by its lower level (White & Panjabi 1990)."""
 
 VERTEBRAL_WEDGE_LIMIT_DEG = 16.0
 """Coronal wedge of one vertebra: mean plus three standard deviations at the apex, 6.8 + 3 x 3.1 (Okuwaki 2023)."""
@@ -59,7 +63,7 @@ def joint_turns_deg(levels: tuple[Level, ...]) -> np.ndarray:
 
 def check_bend(bent: BentSpine, wedge_deg: np.ndarray) -> tuple[Breach, ...]:
     """Hold a bent spine against the rules; ``wedge_deg`` is the wedge given to each vertebra."""
-    return (*_check_length(bent), *_check_vertebrae(bent, wedge_deg), *_check_discs(bent))
+    return (*_check_length(bent), *_check_vertebrae(bent, wedge_deg), *_check_discs(bent), *_check_joints(bent))
 
 
 def _check_length(bent: BentSpine) -> list[Breach]:
@@ -96,3 +100,22 @@ def _check_discs(bent: BentSpine) -> list[Breach]:
         if wedge > usual:
             breaches.append(Breach(rule, f"{wedge:.1f} at {disc.upper.name}/{disc.lower.name}", hard=refused))
     return breaches
+
+
+def _check_joints(bent: BentSpine) -> list[Breach]:
+    twists = joint_twists_deg(bent)
+    limits = np.array([TWIST_LIMIT_DEG[region(level)] for level in bent.spine.levels[1:]])
+    worst = int((np.abs(twists) / limits).argmax())
+    if abs(twists[worst]) <= limits[worst]:
+        return []
+    upper, lower = bent.spine.levels[worst : worst + 2]
+    rule = f"no joint is twisted about its long axis by more than {limits[worst]:.0f} degrees (White & Panjabi 1990)"
+    return [Breach(rule, f"{abs(twists[worst]):.1f} at {upper.name}/{lower.name}", hard=True)]
+
+
+def joint_twists_deg(bent: BentSpine) -> np.ndarray:
+    """What a bend turns each level against the one below it, about the lower one's long axis (degrees, to the left)."""
+    turned = bent.whole[:, :3, :3]
+    lower = np.array([v.axes for v in bent.spine])[1:]
+    between = np.swapaxes(lower, 1, 2) @ np.swapaxes(turned[1:], 1, 2) @ turned[:-1] @ lower
+    return np.rad2deg(Rotation.from_matrix(between).as_rotvec()[:, 2])

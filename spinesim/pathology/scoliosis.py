@@ -231,13 +231,13 @@ def _(scoliosis: Scoliosis, measures: Measures) -> Goals:
 
 @remarks_on.register
 def _(scoliosis: Scoliosis, measures: Measures) -> tuple[str, ...]:
-    remarks = (_remark(curve, measures) for curve in scoliosis.curves)
+    remarks = (_remark(curve, scoliosis.side_of(curve), measures) for curve in scoliosis.curves)
     return tuple(remark for remark in remarks if remark)
 
 
-def _remark(asked: Scoliosis | OtherCurve, measures: Measures) -> str:
+def _remark(asked: Scoliosis | OtherCurve, side: Side, measures: Measures) -> str:
     """What is to be said of where a curve's apex came out."""
-    curve = curve_at(measures.curves, asked.apex_levels)
+    curve = curve_at(measures.curves, asked.apex_levels, side)
     if curve is None:
         return ""
     whole = list(measures.rotation)
@@ -283,7 +283,7 @@ def _swayed(scoliosis: Scoliosis, task: CurveTask, aimed: Cobbs, seed: int) -> t
         share = part * scoliosis.variability
         swayed = replace(near, sway=drawn.scaled(share))
         solution = best_solution(swayed, asked)
-        leads = curve_at(find_curves(solution.bent.moved)[: len(asked)], scoliosis.apex_levels)
+        leads = curve_at(find_curves(solution.bent.moved)[: len(asked)], scoliosis.apex_levels, scoliosis.side)
         if leads and not solution.broken and solution.miss(task, asked) <= enough:
             return solution if as_asked else best_solution(swayed, aimed), share
     return mean if as_asked else best_solution(task, aimed), 0.0

@@ -50,6 +50,8 @@ class Target:
         The slow course of the spine's own tilts (radians).
     gentleness : float
         How far past ``GENTLE_WEDGE_DEG`` discs may go; infinite leaves all to the model.
+    disc_share : float
+        Share of a joint's bend to the side that its disc takes; its bodies are wedged by the rest.
     """
 
     spine: Spine
@@ -57,6 +59,7 @@ class Target:
     shapes: tuple[CurveShape, ...]
     own_tilt: Float[np.ndarray, " n"]
     gentleness: float
+    disc_share: float
 
     def tilts(self, cobb: Float[np.ndarray, " c"], offset_mm: float) -> Float[np.ndarray, " n"]:
         """Tilt of each level when curves have these angles (radians) and the top stands so far to the right."""
@@ -67,24 +70,24 @@ class Target:
         values = np.concatenate([cobb, np.zeros(len(cobb)), [offset_mm / self._height], own, back])
         return self.course.meet_gently(weights, values, self._discs()).tilt
 
-    def along(self, gained: Float[np.ndarray, " c"], apical_turns: Float[np.ndarray, " c"], kyphosis: float) -> Turns:
-        """What levels nod and turn when curves gain angles, their apices turn and the kyphosis changes (radians).
+    def along(self, tilted: Float[np.ndarray, " n"], apical_turns: Float[np.ndarray, " c"], kyphosis: float) -> Turns:
+        """What levels nod and turn when they tilt, their apices turn and the kyphosis changes (all changes, radians).
 
         Apices turn less where joints would have to turn past what they can.
         """
-        settled = self._settled()
+        settled, joints = self._settled(), self._facets()
         span = kyphosis_ranks(self.spine) or (0, 0)
         upper, lower = np.eye(len(self.spine))[list(span)]
         signs = np.array([shape.sign for shape in self.shapes])
         at_apices = np.stack([shape.at_apex() for shape in self.shapes])
+        tilts = self.course.weights(tilt=np.eye(len(tilted)))
         apart = [self.course.weights(nod=upper - lower), self.course.weights(turn=at_apices)]
-        weights = np.vstack([self._curves(), settled, *apart])
-        values = np.concatenate([gained, np.zeros(len(gained) + 1 + len(settled))])
-        joints, share = self._facets(), 1.0
+        weights = np.vstack([tilts, settled, *apart])
+        values = np.concatenate([tilted, np.zeros(len(settled)), [kyphosis * (span != (0, 0))]])
+        can, share = np.deg2rad(joint_turns_deg(self.spine.levels)), 1.0
         for _ in range(2):
-            asked = np.concatenate([values, [kyphosis * (span != (0, 0))], share * signs * apical_turns])
-            turns = self.course.meet_gently(weights, asked, joints)
-            past = np.abs(np.diff(turns.turn)) / np.deg2rad(joint_turns_deg(self.spine.levels))
+            turns = self.course.meet_gently(weights, np.append(values, share * signs * apical_turns), joints)
+            past = np.abs(joints.weights @ turns.row())[: len(can)] / can
             if past.max() <= 1:
                 break
             share = 1 / float(past.max())  # as near a sacrum, which does not turn
@@ -92,7 +95,7 @@ class Target:
 
     def drawn(self, rng: np.random.Generator) -> Turns:
         """How one patient of the model's population who has these curves differs from the mean one."""
-        weights, course = np.vstack([self._curves(), self._settled()]), self.course
+        weights, course = np.vstack([self._curves(), self._still("tilt"), self._settled()]), self.course
         for joints in (self._discs(), self._facets()):
             course = course.seen(joints.weights, np.zeros(len(joints.own)), joints.spread)
         return course.meet(weights, np.zeros(len(weights)), course.draw(rng=rng))
@@ -103,16 +106,24 @@ class Target:
         usual = np.array([WEDGE_LIMIT_DEG.get(region(level), 15.0) for level in levels])
         most = np.array([GENTLE_WEDGE_DEG[region(level)] for level in levels])
         own, room = between @ self.own_tilt, _room(self.spine)
-        spread = FIRMNESS * np.deg2rad(usual) * room
-        return Joints(self.course.weights(tilt=between), own, spread, self.gentleness * np.deg2rad(most))
+        spread, most = (
+            np.deg2rad(each) / self.disc_share for each in (FIRMNESS * usual * room, self.gentleness * most)
+        )
+        return Joints(self.course.weights(tilt=between), own, spread, most)
 
     def _facets(self) -> Joints:
-        """Joints as they turn about the long axis; the ground under a spine without a sacrum hardly does."""
-        count = len(self.spine)
+        """Joints as they turn about their own long axes; where they lean, a tilt about the patient's axis does so too.
+
+        The ground under a spine without a sacrum hardly turns.
+        """
+        count, between = len(self.spine), _between(len(self.spine))
         give = np.deg2rad(joint_turns_deg(self.spine.levels))
-        weights = self.course.weights(turn=np.vstack([_between(count), np.eye(count)[-1:]]))
+        leaning = np.array([v.axes[:, 2] for v in self.spine]) @ self.spine.patient_axes[:, 1]
+        leaning = (leaning[:-1] + leaning[1:]) / 2
+        turn = np.vstack([between, np.eye(count)[-1:]])
+        tilt = np.vstack([-leaning[:, None] * between, np.zeros((1, count))])
         spread, most = np.append(TURN_SHARE * give, GROUND_RAD), np.append(TURN_MOST * give, np.inf)
-        return Joints(weights, np.zeros(count), spread, most)
+        return Joints(self.course.weights(turn=turn, tilt=tilt), np.zeros(count), spread, most)
 
     @property
     def _sacrum(self) -> bool:
@@ -137,9 +148,9 @@ class Target:
         return self.course.weights(tilt=np.stack([*rows, self._lengths() / self._height]))
 
     def _settled(self) -> Float[np.ndarray, "k d"]:
-        """What stays: the top over the bottom seen from the side, and a sacrum."""
+        """What stays: the top over the bottom seen from the side, and the nod and turn of a sacrum."""
         shift = self._lengths() / self._height
-        return np.vstack([self.course.weights(nod=shift), *(self._still(way) for way in ("tilt", "nod", "turn"))])
+        return np.vstack([self.course.weights(nod=shift), self._still("nod"), self._still("turn")])
 
     def _still(self, way: str) -> Float[np.ndarray, "k d"]:
         count = len(self.spine)
