@@ -31,6 +31,9 @@ WIDTH_MM = 360.0
 BACK_MM, FRONT_MM = -122.0, 140.0
 MARGIN_MM = 15.0
 SLAB = 24
+REACHING = 3
+"""How many levels from either end can hold the highest or the lowest point of all."""
+
 LABEL_GAP_VOXELS = 1.5
 """Least gap between two labels, so that no voxel of one is a neighbour of the other."""
 
@@ -169,8 +172,7 @@ def _place_grid(column: Column, parameters: PhantomParameters) -> Grid:
 def _height_range(column: Column, parameters: PhantomParameters) -> tuple[float, float]:
     """Lowest and highest z: the levels asked for, whole, with a margin of soft tissue."""
     coarse = Axes(*(np.arange(*ends, 2.0, dtype=np.float32) for ends in ((0, 45), (-110, 110), (-130, 560))))
-    bones = draw_bones(column, coarse)
-    inside = [
-        coarse.z[bone.box[2]][(bone.distance < 1).any(axis=(0, 1))] for bone in (bones[v] for v in parameters.levels)
-    ]
+    ends = {*parameters.levels[:REACHING], *parameters.levels[-REACHING:]}
+    bones = draw_bones(column, coarse, ends)
+    inside = [coarse.z[bone.box[2]][(bone.distance < 1).any(axis=(0, 1))] for bone in bones.values()]
     return float(min(z.min() for z in inside)) - MARGIN_MM, float(max(z.max() for z in inside)) + MARGIN_MM

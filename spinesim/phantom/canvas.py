@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from spinesim.anatomy.schemes import STRUCTURES
-from spinesim.phantom.physics import fill, paint
+from spinesim.phantom.kernels import lay
 from spinesim.phantom.raster import Axes, Box
 
 
@@ -80,7 +80,10 @@ class Slab:
 
     def paint(self, distance: np.ndarray, hu: np.ndarray | float, strength: float = 1.0, name: str = "") -> None:
         """Lay a tissue over the inside of a solid, in place, and name it; without a name the old one stays."""
-        paint(self.image, fill(distance, self.voxel_mm) * np.float32(strength), hu)
+        distance, hu = (
+            np.broadcast_to(np.asarray(part, dtype=np.float32), self.image.shape) for part in (distance, hu)
+        )
+        lay(self.image, distance, hu, np.float32(1 / self.voxel_mm), np.float32(strength))
         if name:
             self.mark(distance < 0, name)
 

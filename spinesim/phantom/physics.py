@@ -41,11 +41,6 @@ def fill(distance: np.ndarray, voxel_mm: float) -> np.ndarray:
     return np.clip(np.float32(0.5) - distance / np.float32(voxel_mm), 0, 1)
 
 
-def paint(image: np.ndarray, share: np.ndarray, hu: np.ndarray | float) -> None:
-    """Replace a share of each voxel of ``image``, in place, by a tissue."""
-    image += share * (hu - image)
-
-
 def paint_bone(
     image: np.ndarray,
     distance: np.ndarray,

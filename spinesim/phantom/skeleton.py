@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,10 +35,10 @@ class Bone:
     cortex_mm: np.ndarray
 
 
-def draw_bones(column: Column, axes: Axes) -> Mapping[Level, Bone]:
-    """Evaluate every vertebra that the grid meets, each by itself."""
+def draw_bones(column: Column, axes: Axes, levels: Iterable[Level] | None = None) -> Mapping[Level, Bone]:
+    """Evaluate every vertebra, or those asked for, that the grid meets, each by itself."""
     canal = build_canal(column)
-    boxes = {level: _reach(level, column, axes) for level in column.poses}
+    boxes = {level: _reach(level, column, axes) for level in (column.poses if levels is None else sorted(levels))}
     met = {level: box for level, box in boxes.items() if box is not None}
     return dict(zip(met, each(lambda item: _draw(*item, column, axes, canal), met.items()), strict=True))
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spinesim.phantom.kernels import rod_distance
+
 Point = tuple[float, float, float]
 
 Length = float | np.floating | np.ndarray
@@ -43,20 +45,22 @@ class Rod:
         length = float(np.linalg.norm(axis))
         axis = axis / length
         up = np.subtract(self.up, np.dot(self.up, axis) * axis)
-        up = (up / np.linalg.norm(up)).astype(np.float32)
-        axis = axis.astype(np.float32)
-        dx, dy, dz = (c - np.float32(s) for c, s in zip((x, y, z), self.start, strict=True))
-        along = np.clip(dx * axis[0] + (dy * axis[1] + dz * axis[2]), 0, np.float32(length))
-        dx, dy, dz = dx - along * axis[0], dy - along * axis[1], dz - along * axis[2]
-        rise = dx * up[0] + dy * up[1] + dz * up[2]
-        rest = dx * dx + dy * dy + dz * dz - rise * rise
-        share = along / np.float32(length)
+        up /= np.linalg.norm(up)
+        ends = (np.array(part, dtype=np.float32) for part in (self.start, axis, up))
         (side0, up0), (side1, up1) = self.start_radii, self.end_radii
-        inverse_side = 1 / (np.float32(side0) + share * np.float32(side1 - side0)) ** 2
-        inverse_up = 1 / (np.float32(up0) + share * np.float32(up1 - up0)) ** 2
-        rise *= rise
-        np.maximum(rest, 0, out=rest)
-        return _first_order(rest * inverse_side + rise * inverse_up, rest * inverse_side**2 + rise * inverse_up**2)
+        sizes = (np.float32(size) for size in (length, side0, side1, up0, up1))
+        x, y, z = np.asarray(x), np.asarray(y), np.asarray(z)
+        places = _in_three(x, y, z)
+        out = np.empty(places[0].shape, dtype=np.float32)
+        rod_distance(*places, *ends, *sizes, out)
+        return out.reshape(np.broadcast_shapes(x.shape, y.shape, z.shape))
+
+
+def _in_three(*arrays: np.ndarray) -> list[np.ndarray]:
+    """Broadcast to each other, float32, along three axes."""
+    shape = np.broadcast_shapes(*(array.shape for array in arrays))
+    together = [np.broadcast_to(np.asarray(array, dtype=np.float32), shape) for array in arrays]
+    return [array if array.ndim == 3 else array.reshape(-1, 1, 1) for array in together]
 
 
 def _first_order(level: np.ndarray, gradient: np.ndarray) -> np.ndarray:
