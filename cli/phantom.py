@@ -21,7 +21,7 @@ from .options import quiet_option  # noqa: TID251 - relative, as it must be
 @click.option("--slice", "slice_mm", type=float, help="Thickness of a slice, mm [default: the spacing along z].")
 @click.option("--noise", "noise_hu", type=float, help="Standard deviation of the noise, 0 to 100 HU [default: 12].")
 @click.option("--kernel", type=click.Choice(["soft", "standard", "bone"]), help="Sharpness [default: standard].")
-@click.option("--seed", type=int, help="Seed of texture, bowel and noise [default: 0].")
+@click.option("--seed", type=int, help="Another person: left and right, texture, noise [default: 0].")
 @click.option("--overwrite", is_flag=True, help="Replace a folder that an earlier phantom was written to.")
 @quiet_option
 def phantom(out: Path, overwrite: bool, quiet: bool, **options: Any) -> None:

@@ -61,13 +61,13 @@ def test_what_is_named_has_its_own_hu(phantom):
 
 
 @pytest.mark.parametrize("name", PAIRED)
-def test_pairs_mirror_each_other(phantom, name):
+def test_pairs_lie_on_their_sides_and_are_about_as_large(phantom, name):
     left, right = (
         inside(phantom, name.format(side) if "{}" in name else f"{name}_{side}") for side in ("left", "right")
     )
     x = phantom.structures.grid.to_world(np.argwhere(right).astype(float))[:, 0]
     assert x.min() > 0
-    assert np.count_nonzero(left) == pytest.approx(np.count_nonzero(right), rel=0.1)
+    assert np.count_nonzero(left) == pytest.approx(np.count_nonzero(right), rel=0.25)
 
 
 @pytest.mark.parametrize("n", range(1, 13))

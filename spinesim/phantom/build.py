@@ -15,7 +15,9 @@ from spinesim.phantom.canal import build_canal, paint_canal
 from spinesim.phantom.canvas import Slab
 from spinesim.phantom.column import Column, build_column
 from spinesim.phantom.discs import paint_discs
+from spinesim.phantom.drift import draw_drift, drifted
 from spinesim.phantom.frame import build_frame, paint_frame
+from spinesim.phantom.individual import Individual, sample_individual
 from spinesim.phantom.muscles import paint_muscles
 from spinesim.phantom.organs import build_body_tube, paint_organs
 from spinesim.phantom.parallel import each
@@ -62,7 +64,7 @@ class Phantom:
 
 
 def build_phantom(parameters: PhantomParameters = DEFAULT) -> Scan:
-    """Build a healthy, straight and symmetric spine inside a trunk, as a CT would show it.
+    """Build a healthy, straight spine inside a trunk, as a CT would show it.
 
     Parameters
     ----------
@@ -89,7 +91,8 @@ def build_whole_phantom(parameters: PhantomParameters = DEFAULT) -> Phantom:
 def _build(parameters: PhantomParameters, *, named: bool) -> tuple[Scan, np.ndarray]:
     """Build the scan and the array of its structures, which is empty where it is not asked for."""
     rng = np.random.default_rng(parameters.seed)
-    column = build_column()
+    individual = sample_individual(rng=rng)
+    column = build_column(individual.variants)
     grid = _place_grid(column, parameters)
     axes = axes_of(grid).scaled(1 / parameters.size)
     drawn = draw_bones(column, axes)
@@ -98,6 +101,7 @@ def _build(parameters: PhantomParameters, *, named: bool) -> tuple[Scan, np.ndar
     labels = label_bones(part_bones(drawn, gap), numbers, grid.shape)
     names = np.zeros(grid.shape if named else (0, 0, 0), dtype=np.uint8)
     image = _paint(part_bones(drawn, JOINT_MM), column, axes, parameters, names, rng=rng)
+    image, names = _drift(image, names, column, axes, individual)
     hu = _scan(image, parameters, rng=rng)
     if named:
         _name_vertebrae(names, labels, numbers)
@@ -136,9 +140,29 @@ def _paint(
         paint_discs(slab, column)
         paint_frame(slab, (*across, k), frame, texture[..., k])
 
-    height = axes.shape[2]
-    each(paint_slab, [slice(start, min(start + SLAB, height)) for start in range(0, height, SLAB)])
+    each(paint_slab, _slabs(axes))
     return image
+
+
+def _drift(
+    image: np.ndarray, names: np.ndarray, column: Column, axes: Axes, individual: Individual
+) -> tuple[np.ndarray, np.ndarray]:
+    """Move the soft tissue off its mirror plane, slab by slab."""
+    bodies, moved, named = build_body_tube(column), np.empty_like(image), np.empty_like(names)
+
+    def drift_slab(k: slice) -> None:
+        drift = draw_drift(axes, k, bodies, individual)
+        moved[..., k] = drifted(image, axes, k, drift)
+        if names.size:
+            named[..., k] = drifted(names, axes, k, drift)
+
+    each(drift_slab, _slabs(axes))
+    return moved, named
+
+
+def _slabs(axes: Axes) -> list[slice]:
+    height = axes.shape[2]
+    return [slice(start, min(start + SLAB, height)) for start in range(0, height, SLAB)]
 
 
 def _scan(image: np.ndarray, parameters: PhantomParameters, *, rng: np.random.Generator) -> np.ndarray:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float
 
 from spinesim.anatomy.levels import Level, region
+from spinesim.phantom.individual import PLAIN, Variant
 from spinesim.phantom.table import Dimensions, read_dimensions
 
 SACRAL_SLOPE_DEG = 36.0
@@ -57,7 +58,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Column:
-    """All vertebrae of the phantom from C3 to S: dimensions and poses.
+    """All vertebrae of the phantom from C3 to S: dimensions, poses and their small ways.
 
     World RAS with the middle of the S1 end plate at the origin; the spine lies in the plane x = 0.
     The pose of S stands on the S1 end plate, all others in the middle of the body.
@@ -65,6 +66,11 @@ class Column:
 
     dimensions: Mapping[Level, Dimensions]
     poses: Mapping[Level, Pose]
+    variants: Mapping[Level, Variant] = field(default_factory=dict)
+
+    def variant(self, level: Level) -> Variant:
+        """Give how a vertebra differs from its drawing."""
+        return self.variants.get(level, PLAIN)
 
     @property
     def upwards(self) -> tuple[Dimensions, ...]:
@@ -98,8 +104,8 @@ def disc_wedges(table: Mapping[Level, Dimensions]) -> dict[Level, float]:
     }
 
 
-def build_column() -> Column:
-    """Stack the vertebrae from the sacrum up, disc by disc."""
+def build_column(variants: Mapping[Level, Variant] | None = None) -> Column:
+    """Stack the vertebrae from the sacrum up, disc by disc; without ``variants`` each is its own mirror image."""
     table = read_dimensions()
     wedges = disc_wedges(table)
     plate = Pose(0.0, 0.0, float(np.deg2rad(SACRAL_SLOPE_DEG)))
@@ -111,4 +117,4 @@ def build_column() -> Column:
         body = Pose(lower_plate.y_mm, lower_plate.z_mm, lower_plate.lean + half)
         poses[level] = body.moved(0.0, dims.height / 2)
         plate = poses[level].moved(0.0, dims.height / 2, half)
-    return Column(table, MappingProxyType(dict(sorted(poses.items()))))
+    return Column(table, MappingProxyType(dict(sorted(poses.items()))), variants or {})

@@ -39,3 +39,42 @@ def lay(image, distance, hu, inverse_voxel, strength):
                 share = min(half - distance[i, j, k] * inverse_voxel, one)
                 if share > zero:
                     image[i, j, k] += share * strength * (hu[i, j, k] - image[i, j, k])
+
+
+@njit(nogil=True, cache=True)
+def look_up(image, dx, dy, dz, first, out):
+    """Fill ``out``, slices of ``image`` from ``first`` on, with what lies displaced by so many voxels; trilinear."""
+    one = np.float32(1)
+    ni, nj, nk = image.shape
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            for k in range(out.shape[2]):
+                u, v, w = dx[i, j, k], dy[i, j, k], dz[i, j, k]
+                if u == 0 and v == 0 and w == 0:
+                    out[i, j, k] = image[i, j, first + k]
+                    continue
+                x = min(max(i + u, np.float32(0)), np.float32(ni - 1))
+                y = min(max(j + v, np.float32(0)), np.float32(nj - 1))
+                z = min(max(first + k + w, np.float32(0)), np.float32(nk - 1))
+                a, b, c = min(int(x), ni - 2), min(int(y), nj - 2), min(int(z), nk - 2)
+                u, v, w = np.float32(x - a), np.float32(y - b), np.float32(z - c)
+                near = (image[a, b, c] * (one - w) + image[a, b, c + 1] * w) * (one - v) + (
+                    image[a, b + 1, c] * (one - w) + image[a, b + 1, c + 1] * w
+                ) * v
+                far = (image[a + 1, b, c] * (one - w) + image[a + 1, b, c + 1] * w) * (one - v) + (
+                    image[a + 1, b + 1, c] * (one - w) + image[a + 1, b + 1, c + 1] * w
+                ) * v
+                out[i, j, k] = near * (one - u) + far * u
+
+
+@njit(nogil=True, cache=True)
+def look_up_nearest(image, dx, dy, dz, first, out):
+    """Fill ``out`` as :func:`look_up` does, with the number of the nearest voxel."""
+    ni, nj, nk = image.shape
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            for k in range(out.shape[2]):
+                a = min(max(int(np.rint(i + dx[i, j, k])), 0), ni - 1)
+                b = min(max(int(np.rint(j + dy[i, j, k])), 0), nj - 1)
+                c = min(max(int(np.rint(first + k + dz[i, j, k])), 0), nk - 1)
+                out[i, j, k] = image[a, b, c]

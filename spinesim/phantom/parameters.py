@@ -48,7 +48,8 @@ class PhantomParameters(BaseModel):
     noise_hu : float
         Standard deviation of the image noise in a voxel, 0 to 100 HU.
     seed : int
-        Seed of texture, bowel and noise; the labels of the bones do not depend on it.
+        Seed of what makes a person (processes, end plates, the lie of the soft tissue), of texture and of noise; the
+        dimensions of the bones do not depend on it.
     age_years : float
         Age that sets the trabecular HU, 18 to 100 years.
     sex : "male", "female" or None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from spinesim.anatomy.levels import Level, region
+from spinesim.phantom.individual import PLAIN, Variant
 from spinesim.phantom.solids import Rod
 from spinesim.phantom.table import Dimensions
 
@@ -25,10 +26,10 @@ SPINOUS_DEG = dict(
 """How far a thoracic spinous process points down."""
 
 
-def build_processes(dims: Dimensions) -> tuple[Rod, ...]:
+def build_processes(dims: Dimensions, variant: Variant = PLAIN) -> tuple[Rod, ...]:
     """Give the rods of one vertebra's pedicle, lamina and processes."""
     draw = {"cervical": _cervical, "thoracic": _thoracic, "lumbar": _lumbar}[region(dims.level)]
-    return (_pedicle(dims), *draw(dims))
+    return (_pedicle(dims), *draw(dims, variant))
 
 
 def pedicle_height(dims: Dimensions) -> float:
@@ -73,13 +74,14 @@ def _pedicle(dims: Dimensions) -> Rod:
     return Rod((*front.tolist(), z), (*back.tolist(), z), radii, radii)
 
 
-def _thoracic(dims: Dimensions) -> tuple[Rod, ...]:
+def _thoracic(dims: Dimensions, variant: Variant) -> tuple[Rod, ...]:
     back, x, z = canal_back(dims), _pedicle_x(dims), pedicle_height(dims)
     joint = dims.height / 2 + dims.disc_below / 2
     away = FACET_GAP_MM / 2 + 2.3
     facet = dims.canal_w / 2 + 2.0
     down = np.deg2rad(SPINOUS_DEG[dims.level])
-    length = 30.0 + 14.0 * np.sin(down)
+    length = (30.0 + 14.0 * np.sin(down)) * (1 + variant.spinous_longer)
+    down += variant.spinous_down_rad
     tip = (0.0, back - 4 - length * np.cos(down), -5 - length * np.sin(down))
     wing = (dims.tp_span / 2 - 4, back - (7.0 if dims.level < Level.T11 else 3.0), z)
     return (
@@ -91,7 +93,7 @@ def _thoracic(dims: Dimensions) -> tuple[Rod, ...]:
     )
 
 
-def _lumbar(dims: Dimensions) -> tuple[Rod, ...]:
+def _lumbar(dims: Dimensions, variant: Variant) -> tuple[Rod, ...]:
     back, x, z = canal_back(dims), _pedicle_x(dims), pedicle_height(dims)
     joint_x = dims.canal_w / 2 + (4.5 if dims.level is Level.L5 else 3.0)
     joint_z = dims.height / 2 + dims.disc_below / 2
@@ -102,19 +104,21 @@ def _lumbar(dims: Dimensions) -> tuple[Rod, ...]:
     thin = (float(m[0]), float(m[1]), 0.0)
     tall = 7.5 if dims.level is Level.L5 else 10.0
     wing = (dims.tp_span / 2 - 2.5, dims.canal_y - 5, z + 2)
+    long = 21.0 * (1 + variant.spinous_longer)
+    tip = (0.0, back - 6 - long, -9.5 - long * float(np.sin(variant.spinous_down_rad)))
     return (
         Rod((x - 1, dims.canal_y - 4, z - 7), (0.0, back - 3.5, -6.0), (3.5, 7.5), (3.2, dims.height * 0.36)),
         Rod((x, dims.canal_y, z), wing, (4.2, 6.0), (2.5, 4.5)),
-        Rod((0.0, back - 6, -6.5), (0.0, back - 27, -9.5), (3.4, tall), (3.6, tall)),
+        Rod((0.0, back - 6, -6.5), tip, (3.0, tall), (3.8, tall * (1 + variant.spinous_longer))),
         Rod((x, dims.canal_y - 3, z), (upper[0], upper[1], joint_z + 4), (5.0, 4.5), (6.0, 4.2), up=thin),
         Rod((lower[0], lower[1], -6.0), (lower[0], lower[1], -joint_z - 5), (5.5, 4.2), (5.5, 4.2), up=thin),
     )
 
 
-def _cervical(dims: Dimensions) -> tuple[Rod, ...]:
+def _cervical(dims: Dimensions, variant: Variant) -> tuple[Rod, ...]:
     back, front = canal_back(dims), -dims.depth / 2 + 2
     pillar = dims.canal_w / 2 + 3.5
-    long = 34.0 if dims.level is Level.C7 else 15.0
+    long = (34.0 if dims.level is Level.C7 else 15.0) * (1 + variant.spinous_longer)
     root, wing_y = (dims.w_sup / 2 - 1, front + 1, -1.0), front
     if dims.level is Level.C7:
         root, wing_y = (_pedicle(dims).end[0], dims.canal_y - 1, -2.0), dims.canal_y

@@ -72,8 +72,9 @@ def vertebra_distance(
     """Signed distance to a vertebra, by itself, and its cortex's thickness (mm); world coordinates."""
     dims, pose = column.dimensions[level], column.poses[level]
     local_y, local_z = pose.to_local(y, z)
-    body = body_distance(x, local_y, local_z, dims)
-    behind = np.maximum(posterior_distance(x, local_y, local_z, dims), -canal_distance(x, local_y, dims))
+    variant = column.variant(level)
+    body = body_distance(x, local_y, local_z, dims, variant)
+    behind = np.maximum(posterior_distance(x, local_y, local_z, dims, variant), -canal_distance(x, local_y, dims))
     cortex = np.where(body < behind, np.float32(BODY_CORTEX_MM), np.float32(POSTERIOR_CORTEX_MM))
     return smooth_union(body, behind, FUSION_MM / 2), cortex
 

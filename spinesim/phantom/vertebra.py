@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from spinesim.anatomy.levels import Level, region
-from spinesim.phantom.processes import FACET_GAP_MM, build_processes, canal_touch, pedicle_line
+from spinesim.phantom.individual import PLAIN, Variant
+from spinesim.phantom.processes import FACET_GAP_MM, build_processes, canal_back, canal_touch, pedicle_line
 from spinesim.phantom.solids import ellipse_distance, smooth_intersection, smooth_union, superellipse_distance
 from spinesim.phantom.table import Dimensions
 
@@ -24,11 +25,16 @@ RIM_MM = 2.0
 VESSEL_MM = 2.6
 """Radius of the transverse foramen."""
 
+SPINOUS_MM, WING_MM = 30.0, 22.0
+"""Length over which a spinous process turns aside, and a transverse one up and back."""
+
 FUSION_MM = 3.0
 """Fillet between the parts of a vertebra."""
 
 
-def body_distance(x: np.ndarray, y: np.ndarray, z: np.ndarray, dims: Dimensions) -> np.ndarray:
+def body_distance(
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, dims: Dimensions, variant: Variant = PLAIN
+) -> np.ndarray:
     """Signed distance to the vertebral body.
 
     A kidney-shaped section that runs from the upper to the lower end plate with a waist; the rims of the end
@@ -52,15 +58,29 @@ def body_distance(x: np.ndarray, y: np.ndarray, z: np.ndarray, dims: Dimensions)
     back = -depth / 2 + np.float32(BACK_HOLLOW_MM) * bulge - np.minimum((x * np.float32(2 / dims.canal_w)) ** 2, 1)
     side = smooth_intersection(side, back - y, 2.0)
     rim = (x / (half_w - np.float32(RIM_MM))) ** 2 + (y / (depth / 2 - np.float32(RIM_MM))) ** 2
-    hollow = np.float32(PLATE_HOLLOW_MM) * np.clip(1 - rim * rim, 0, 1)
+    hollow = np.clip(1 - rim * rim, 0, 1) * _hollow_mm(x, y, z > 0, dims, variant)
     cap = (np.abs(z) - half + hollow) * np.float32(np.cos(np.arctan(dims.slope / 2)))
     return smooth_intersection(side, cap, 0.8)
 
 
-def posterior_distance(x: np.ndarray, y: np.ndarray, z: np.ndarray, dims: Dimensions) -> np.ndarray:
+def _hollow_mm(x: np.ndarray, y: np.ndarray, above: np.ndarray, dims: Dimensions, variant: Variant) -> np.ndarray:
+    """Depth of the end plates' hollows, were there no rim: deepest a little off their middle."""
+    lower, upper = (
+        np.float32(PLATE_HOLLOW_MM * deep)
+        * (1 + np.float32(4 * aside / dims.w_sup**2) * x - np.float32(4 * back / dims.depth**2) * y)
+        for deep, aside, back in zip(
+            variant.hollow[::-1], variant.hollow_aside_mm[::-1], variant.hollow_back_mm[::-1], strict=True
+        )
+    )
+    return np.where(above, upper, lower)
+
+
+def posterior_distance(
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, dims: Dimensions, variant: Variant = PLAIN
+) -> np.ndarray:
     """Signed distance to pedicles, laminae and processes, before the canal is cut out."""
-    x = np.abs(x)
-    rods = build_processes(dims)
+    x, y, z = _mirrored(x, y, z, dims, variant)
+    rods = build_processes(dims, variant)
     distance = rods[0].distance(x, y, z)
     for rod in rods[1:]:
         distance = smooth_union(distance, rod.distance(x, y, z), FUSION_MM)
@@ -69,6 +89,24 @@ def posterior_distance(x: np.ndarray, y: np.ndarray, z: np.ndarray, dims: Dimens
         if dims.level is not Level.C7:
             distance = np.maximum(distance, -_vessel_distance(x, y, dims))
     return distance
+
+
+def _mirrored(
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, dims: Dimensions, variant: Variant
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Carry points to the right half of the drawing, where the processes stand as they do on the right side of it."""
+    if variant is PLAIN:
+        return np.abs(x), y, z
+    behind = np.clip((np.float32(canal_back(dims) - 5) - y) / np.float32(SPINOUS_MM), 0, 1)
+    front, back, _ = pedicle_line(dims)
+    beside = max(front[0], back[0]) + dims.pedicle_w / 2
+    out = np.clip((np.abs(x) - np.float32(beside)) / np.float32(WING_MM), 0, 1)
+    (left_up, right_up), (left_back, right_back) = variant.wings_up_mm, variant.wings_back_mm
+    up, backward = (
+        out * np.where(x > 0, np.float32(right), np.float32(left))
+        for left, right in ((left_up, right_up), (left_back, right_back))
+    )
+    return np.abs(x - np.float32(variant.spinous_aside_mm) * behind), y + backward, z - up
 
 
 def _pillar_distance(x: np.ndarray, y: np.ndarray, z: np.ndarray, dims: Dimensions) -> np.ndarray:
