@@ -13,7 +13,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from spinesim.phantom.bundle import Bundle, bundle
-from spinesim.phantom.canvas import Slab
+from spinesim.phantom.canvas import GRAIN_MM, Slab
 from spinesim.phantom.chest import dome_mm
 from spinesim.phantom.solids import Rod, ellipsoid_distance, smooth_intersection, smooth_union
 from spinesim.phantom.trunk import FAT_HU, Layers
@@ -105,7 +105,10 @@ def _paint_right_side(slab: Slab, belly: np.ndarray) -> None:
     slab.paint(np.maximum(gall, belly), GALL_HU, name="gallbladder")
     bed = ellipsoid_distance((slab.x - 54, slab.y + 30, slab.z - 126), _KIDNEY_BED)
     liver = np.maximum(_liver_distance(slab, belly), 2 - gall)
-    slab.paint(smooth_intersection(liver, -bed, 8.0), LIVER_HU, name="liver")
+    liver = smooth_intersection(liver, -bed, 8.0)
+    slab.paint(liver, LIVER_HU + 2 * slab.grain, name="liver")
+    veins = np.hypot(slab.grain, slab.web) * np.float32(GRAIN_MM) - np.float32(1.8)
+    slab.paint(np.maximum(veins, liver + 6), BLOOD_HU - 2)
     bean, sinus = _kidney_distances(slab, *_RIGHT_KIDNEY)
     slab.paint(smooth_intersection(bean, -sinus, 4.0), KIDNEY_HU, name="kidney_right")
 

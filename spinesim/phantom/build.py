@@ -131,7 +131,8 @@ def _paint(
     across = slice(0, axes.shape[0]), slice(0, axes.shape[1])
 
     def paint_slab(k: slice) -> None:
-        slab = Slab(image[..., k], axes.slab(k), grain[..., k], voxel, names[..., k] if names.size else None)
+        web = np.roll(grain[..., k], [length // 2 for length in axes.shape[:2]], axis=(0, 1))
+        slab = Slab(image[..., k], axes.slab(k), grain[..., k], web, voxel, names[..., k] if names.size else None)
         layers = draw_layers(slab)
         paint_trunk(slab, layers)
         paint_organs(slab, layers, column, bodies)

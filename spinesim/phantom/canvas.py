@@ -10,6 +10,12 @@ from spinesim.anatomy.schemes import STRUCTURES
 from spinesim.phantom.kernels import lay
 from spinesim.phantom.raster import Axes, Box
 
+GRAIN_MM = 6.5
+"""Width of a grain: it changes by its standard deviation over this length."""
+
+
+SEPTUM_MM = 1.1
+
 
 @dataclass(frozen=True, eq=False)
 class Slab:
@@ -23,8 +29,8 @@ class Slab:
         HU, float32.
     axes : Axes
         Places of its voxels along x, y and z; RAS, millimetres.
-    grain : (i, j, k) array
-        Coarse texture of mean 0 and standard deviation 1.
+    grain, web : (i, j, k) array
+        Two coarse textures of mean 0 and standard deviation 1; where ``web`` is 0 run the septa of fat and muscle.
     voxel_mm : float
         Width over which a solid's edge is spread.
     names : (i, j, k) array or None
@@ -34,6 +40,7 @@ class Slab:
     image: np.ndarray
     axes: Axes
     grain: np.ndarray
+    web: np.ndarray
     voxel_mm: float
     names: np.ndarray | None = None
 
@@ -57,12 +64,17 @@ class Slab:
         """From foot to head, (1, 1, k)."""
         return self.axes.z[None, None, :]
 
+    @property
+    def septa(self) -> np.ndarray:
+        """How near a thin sheet of connective tissue runs: 1 in it, 0 off it."""
+        return np.clip(1 - np.abs(self.web) * np.float32(GRAIN_MM / SEPTUM_MM), 0, 1)
+
     def part(self, box: Box) -> Slab:
         """Give a block of it; it paints on the same image."""
         i, j, k = box
         axes = Axes(self.axes.x[i], self.axes.y[j], self.axes.z[k])
         names = None if self.names is None else self.names[box]
-        return replace(self, image=self.image[box], axes=axes, grain=self.grain[box], names=names)
+        return replace(self, image=self.image[box], axes=axes, grain=self.grain[box], web=self.web[box], names=names)
 
     def near(self, low: tuple[float, float, float], high: tuple[float, float, float]) -> Slab | None:
         """Give the part inside a box of millimetres, or None where it misses the slab."""

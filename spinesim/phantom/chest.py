@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from spinesim.phantom.canvas import Slab
+from spinesim.phantom.canvas import GRAIN_MM, Slab
 from spinesim.phantom.solids import Rod, ellipse_distance, ellipsoid_distance, smooth_intersection, smooth_union
 from spinesim.phantom.sweep import Tube
 from spinesim.phantom.tree import TWIG_MM, build_tree
@@ -21,6 +21,7 @@ CARINA_MM = 345.0
 CHEST_FLOOR_MM = 150.0
 _LUNG_FLOOR_MM = 172.0
 _FISSURE_MM = 0.5
+_TWIG_MM = 0.55
 
 _LEFT_HEART = ((-40.0, 50.0, 266.0), (44.0, 40.0, 38.0))
 _RIGHT_HEART = ((0.0, 66.0, 266.0), (44.0, 32.0, 42.0))
@@ -64,7 +65,7 @@ def _chamber(slab: Slab, middle: tuple[float, float, float], half: tuple[float, 
 
 def _mediastinum(x: np.ndarray, forward: np.ndarray, bodies: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """What lies between the lungs, without the heart: round the vertebral bodies and before them."""
-    beside = ellipse_distance(x, forward + 8, bodies[0] + 1.5, bodies[1] + 11)
+    beside = ellipse_distance(x, forward + 10, bodies[0] + 3.5, bodies[1] + 14)
     middle = np.abs(x + 1) - np.float32(12.0) - 18 * np.exp(-(((forward - 50) / 24) ** 2))
     return smooth_union(beside, middle, 10.0)
 
@@ -87,6 +88,7 @@ def _paint_lungs(slab: Slab, lung: np.ndarray) -> None:
     for plane in (oblique, np.where(x > 0, np.maximum(np.abs(across), -oblique), np.float32(99.0))):
         slab.paint(np.maximum(np.abs(plane) - np.float32(_FISSURE_MM), lung + 1), FISSURE_HU, 0.5)
     _paint_tree(slab, lung)
+    _paint_twigs(slab, lung)
     inside = lung < 0
     slab.mark(inside & (oblique <= 0), "lung_lower_lobe_{side}")
     slab.mark(inside & (oblique > 0), "lung_upper_lobe_{side}")
@@ -99,6 +101,14 @@ def _paint_tree(slab: Slab, lung: np.ndarray) -> None:
         part = slab.part(box)
         share = min(1.0, np.pi * (max(rod.end_radii[0], TWIG_MM) / slab.voxel_mm) ** 2)
         part.paint(np.maximum(rod.distance(*part.place), lung[box] + 1), BLOOD_HU, share)
+
+
+def _paint_twigs(slab: Slab, lung: np.ndarray) -> None:
+    """Vessels too many to be grown: the lines on which two grains are zero."""
+    third = np.roll(slab.web, [length // 3 for length in slab.web.shape[:2]], axis=(0, 1))
+    pairs = ((slab.grain, slab.web), (slab.web, third), (third, slab.grain))
+    away = np.sqrt(np.minimum.reduce([a * a + b * b for a, b in pairs])) * np.float32(GRAIN_MM)
+    slab.paint(np.maximum(away - np.float32(_TWIG_MM), lung + 4), BLOOD_HU)
 
 
 def _paint_airway(slab: Slab, forward: np.ndarray) -> None:
