@@ -30,6 +30,22 @@ def rod_distance(x, y, z, start, axis, up, length, start_side, end_side, start_u
 
 
 @njit(nogil=True, cache=True)
+def superellipse_distance(u, v, half_u, half_v, power, out):
+    """Fill ``out`` with first-order distances to a cylinder over a superellipse; all float32, broadcast."""
+    one, tiny = np.float32(1), np.float32(1e-6)
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            for k in range(out.shape[2]):
+                p = power[i, j, k]
+                a, b = abs(u[i, j, k]) / half_u[i, j, k] + tiny, abs(v[i, j, k]) / half_v[i, j, k] + tiny
+                high, wide = a**p, b**p
+                radius = (high + wide) ** (one / p)
+                whole = radius ** (p - one)
+                du, dv = high / (a * whole * half_u[i, j, k]), wide / (b * whole * half_v[i, j, k])
+                out[i, j, k] = (radius - one) / np.sqrt(du * du + dv * dv)
+
+
+@njit(nogil=True, cache=True)
 def lay(image, distance, hu, inverse_voxel, strength):
     """Replace the share of each voxel of ``image`` that lies inside a solid, in place; all float32, broadcast."""
     half, zero, one = np.float32(0.5), np.float32(0), np.float32(1)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from spinesim.phantom.canvas import Slab
-from spinesim.phantom.solids import Rod, smooth_union, superellipse_distance
+from spinesim.phantom.solids import Rod, smooth_intersection, smooth_union, superellipse_distance
 from spinesim.phantom.sweep import Tube
-from spinesim.phantom.trunk import FAT_HU, MUSCLE_HU, RIB_CAGE_MM, Layers
+from spinesim.phantom.trunk import FAT_HU, MUSCLE_HU, RIB_CAGE_MM, Layers, muscle_hu
 
 _PSOAS = (
     Rod((27.0, 5.0, 150.0), (40.0, 18.0, 55.0), (8.0, 9.0), (19.0, 20.0), up=(0.0, 1.0, 0.0)),
@@ -31,7 +31,7 @@ def paint_muscles(slab: Slab, layers: Layers, canal: Tube) -> None:
         upper, lower = (rod.distance(side, y, z) for rod in _PSOAS)
         psoas = smooth_union(upper, lower, 4.0)
         slab.paint(psoas - np.float32(1.2), FAT_HU, 0.6)
-        slab.paint(psoas, MUSCLE_HU + 3 * slab.grain, name="iliopsoas_{side}")
+        slab.paint(psoas, muscle_hu(slab), name="iliopsoas_{side}")
     _paint_erector(slab, layers, canal)
 
 
@@ -42,12 +42,12 @@ def _paint_erector(slab: Slab, layers: Layers, canal: Tube) -> None:
     x, y, z = slab.place
     _, offset = canal.line.coordinates(y, z)
     sideways, backward = np.abs(x) - 27, offset + 27
-    gutter = np.maximum(46 - np.abs(x), 0) * np.float32(1.3)
+    gutter = np.float32(30.0) * np.exp(-np.square(x / np.float32(24.0)))
     on_the_ribs = np.where(z > CREST_OF_RIBS_MM, np.float32(RIB_CAGE_MM - 1) - cage - gutter, np.float32(-9.0))
-    back = np.maximum(np.maximum(muscle + 1, offset + 5), on_the_ribs)
+    back = smooth_intersection(smooth_intersection(muscle + 1, offset + 5, 4.0), on_the_ribs, 8.0)
     round_back = superellipse_distance(sideways, backward, np.float32(27.0), np.float32(18.0), 2.6)
     slab.paint(np.maximum(round_back - np.float32(1.0), back), FAT_HU, 0.8)
-    slab.paint(np.maximum(round_back, back), MUSCLE_HU + 3 * slab.grain, name="autochthon_{side}")
+    slab.paint(np.maximum(round_back, back), muscle_hu(slab), name="autochthon_{side}")
     for slope, at, strength in ((0.3, 0.0, 0.55), (-0.25, -14.0, 0.4), (0.6, 14.0, 0.4)):
         cleft = np.abs(sideways - np.float32(at) + np.float32(slope) * backward + 3 * slab.grain) - 0.7 * slab.grain
         slab.paint(np.maximum(np.maximum(cleft, round_back + 1), back), FAT_HU, strength)

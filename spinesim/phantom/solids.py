@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spinesim.phantom.kernels import rod_distance
+from spinesim.phantom import kernels
 
 Point = tuple[float, float, float]
 
@@ -52,7 +52,7 @@ class Rod:
         x, y, z = np.asarray(x), np.asarray(y), np.asarray(z)
         places = _in_three(x, y, z)
         out = np.empty(places[0].shape, dtype=np.float32)
-        rod_distance(*places, *ends, *sizes, out)
+        kernels.rod_distance(*places, *ends, *sizes, out)
         return out.reshape(np.broadcast_shapes(x.shape, y.shape, z.shape))
 
 
@@ -82,12 +82,13 @@ def ellipsoid_distance(offset: tuple[np.ndarray, np.ndarray, np.ndarray], half: 
     return _first_order(a + b + c, a * steep[0] + b * steep[1] + c * steep[2])
 
 
-def superellipse_distance(u: np.ndarray, v: np.ndarray, half_u: Length, half_v: Length, power: float) -> np.ndarray:
+def superellipse_distance(u: np.ndarray, v: np.ndarray, half_u: Length, half_v: Length, power: Length) -> np.ndarray:
     """Signed distance to a cylinder over a superellipse (power 2 is the ellipse, more is boxier)."""
-    a, b = np.abs(u) / half_u + TINY, np.abs(v) / half_v + TINY
-    radius = (a**power + b**power) ** np.float32(1 / power)
-    slope = np.hypot((a / radius) ** np.float32(power - 1) / half_u, (b / radius) ** np.float32(power - 1) / half_v)
-    return (radius - 1) / slope
+    parts = [np.asarray(part) for part in (u, v, half_u, half_v, power)]
+    places = _in_three(*parts)
+    out = np.empty(places[0].shape, dtype=np.float32)
+    kernels.superellipse_distance(*places, out)
+    return out.reshape(np.broadcast_shapes(*(part.shape for part in parts)))
 
 
 def smooth_union(a: np.ndarray, b: np.ndarray, blend_mm: float) -> np.ndarray:

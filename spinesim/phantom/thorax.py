@@ -62,11 +62,7 @@ def _rib_line(level: Level, column: Column) -> np.ndarray:
 def _wall_point(turn_deg: float, start_z: float, level: Level) -> tuple[float, float, float]:
     """Point of the chest wall at an angle from the back (0) to the front (180)."""
     z = start_z - 4.0 - _DROP_MM[level] * ((turn_deg - 32) / (_END_DEG[level] - 32)) ** 1.15 * _END_DEG[level] / 148
-    turn = np.deg2rad(turn_deg)
-    back, front, half_w = (float(edge(z)) for edge in (CAVITY.back, CAVITY.front, CAVITY.half_width))
-    x = half_w * np.sin(turn) ** (2 / CAVITY.power)
-    y = -np.sign(np.cos(turn)) * abs(np.cos(turn)) ** (2 / CAVITY.power)
-    return float(x), float((front + back) / 2 + y * (front - back) / 2), float(z)
+    return *CAVITY.point(float(np.deg2rad(turn_deg)), z), float(z)
 
 
 def _cartilage(level: Level, end: np.ndarray) -> list[Rod]:
@@ -94,12 +90,12 @@ def build_sternum() -> list[Rod]:
 
 def build_scapula() -> list[Rod]:
     """Give the right shoulder blade, arms raised, as flat rods: blade, outer border and spine."""
-    tip, inner, outer = (102.0, -66.0, 292.0), (80.0, -66.0, 382.0), (126.0, -40.0, 372.0)
+    tip, inner, outer = (104.0, -68.0, 300.0), (78.0, -68.0, 394.0), (128.0, -40.0, 388.0)
     return [
         Rod(tip, inner, (5.0, 2.4), (6.0, 2.4), up=_BLADE_NORMAL),
-        Rod(tip, ((inner[0] + outer[0]) / 2, -57.0, 377.0), (6.0, 1.7), (24.0, 1.7), up=_BLADE_NORMAL),
-        Rod(tip, outer, (4.0, 4.0), (6.0, 6.0), up=_BLADE_NORMAL),
-        Rod((84.0, -71.0, 362.0), (124.0, -55.0, 388.0), (5.0, 3.5), (6.0, 5.0), up=_BLADE_NORMAL),
+        Rod(tip, ((inner[0] + outer[0]) / 2, -58.0, 391.0), (6.0, 2.0), (25.0, 2.0), up=_BLADE_NORMAL),
+        Rod(tip, outer, (4.0, 4.0), (6.5, 6.5), up=_BLADE_NORMAL),
+        Rod((82.0, -74.0, 378.0), (126.0, -62.0, 404.0), (5.0, 4.5), (6.0, 6.0), up=_BLADE_NORMAL),
     ]
 
 

@@ -81,9 +81,10 @@ def _inside(point: np.ndarray) -> bool:
     """Tell whether a point lies in the rib cage, a little off its wall and beside the mediastinum."""
     x, y, z = (float(value) for value in point)
     half_w, back, front = (float(np.interp(z, _HEIGHTS, edge)) for edge in _EDGES)
-    half_d = (front - back) / 2 - WALL_MM
-    power = CAVITY.power
-    reach = (abs(x) / (half_w - WALL_MM)) ** power + (abs(y - (front + back) / 2) / half_d) ** power
+    before = y - back - CAVITY.widest * (front - back)
+    power, share = (CAVITY.powers[1], 1 - CAVITY.widest) if before > 0 else (CAVITY.powers[0], CAVITY.widest)
+    half_d = share * (front - back) - WALL_MM
+    reach = (abs(x) / (half_w - WALL_MM)) ** power + (abs(before) / half_d) ** power
     return reach < 1 and abs(x) > MIDDLE_MM
 
 
