@@ -37,7 +37,7 @@ DENSER_HU, DENSER_MM = 55.0, 5.0
 VEIN_HU = 110.0
 """How much darker than the marrow the basivertebral vein is (working value)."""
 
-CORTEX_SPREAD = 0.22
+CORTEX_SPREAD = 0.33
 """Standard deviation of the shell's thickness, as a share of it."""
 
 _PELVIS = ((-180.0, -110.0, -140.0), (180.0, 110.0, 50.0))

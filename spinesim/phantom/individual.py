@@ -88,12 +88,12 @@ def _sample_variant(rng: np.random.Generator) -> Variant:
     aside, down, longer, *pairs = (float(value) for value in draw)
     left_up, right_up, left_back, right_back, hollow_up, hollow_down, aside_up, aside_down, back = pairs
     return Variant(
-        spinous_aside_mm=1.6 * aside,
+        spinous_aside_mm=2.3 * aside,
         spinous_down_rad=0.07 * down,
         spinous_longer=0.08 * longer,
         wings_up_mm=(1.1 * left_up, 1.1 * right_up),
         wings_back_mm=(1.2 * left_back, 1.2 * right_back),
         hollow=(1.0 + 0.35 * hollow_up, 1.0 + 0.35 * hollow_down),
-        hollow_aside_mm=(0.8 * aside_up, 0.8 * aside_down),
+        hollow_aside_mm=(0.5 * aside_up, 0.5 * aside_down),
         hollow_back_mm=(1.0 + 1.4 * back, 2.0 - 1.4 * back),
     )

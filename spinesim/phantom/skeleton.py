@@ -21,8 +21,9 @@ from spinesim.phantom.vertebra import FUSION_MM, body_distance, canal_distance, 
 JOINT_MM = 1.6
 """Least gap between two bones of the spine."""
 
-BODY_CORTEX_MM = 0.45
-POSTERIOR_CORTEX_MM = 0.8
+BODY_CORTEX_MM, POSTERIOR_CORTEX_MM = 0.48, 0.68
+WAIST_THINNER = 0.45
+"""Share by which a body's shell is thinner half-way up than at its end plates (working value)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,9 @@ def vertebra_distance(
     variant = column.variant(level)
     body = body_distance(x, local_y, local_z, dims, variant)
     behind = np.maximum(posterior_distance(x, local_y, local_z, dims, variant), -canal_distance(x, local_y, dims))
-    cortex = np.where(body < behind, np.float32(BODY_CORTEX_MM), np.float32(POSTERIOR_CORTEX_MM))
+    waist = np.clip(1 - np.abs(local_z) / np.float32(dims.height / 2), 0, 1)
+    shell = np.float32(BODY_CORTEX_MM) * (1 - np.float32(WAIST_THINNER) * waist)
+    cortex = np.where(body < behind, shell, np.float32(POSTERIOR_CORTEX_MM))
     return smooth_union(body, behind, FUSION_MM / 2), cortex
 
 

@@ -25,6 +25,9 @@ RIM_MM = 2.0
 VESSEL_MM = 2.6
 """Radius of the transverse foramen."""
 
+UNEVEN = 0.35
+"""How much a hollow's depth varies from place to place, as a share of it."""
+
 SPINOUS_MM, WING_MM = 30.0, 22.0
 """Length over which a spinous process turns aside, and a transverse one up and back."""
 
@@ -72,7 +75,10 @@ def _hollow_mm(x: np.ndarray, y: np.ndarray, above: np.ndarray, dims: Dimensions
             variant.hollow[::-1], variant.hollow_aside_mm[::-1], variant.hollow_back_mm[::-1], strict=True
         )
     )
-    return np.where(above, upper, lower)
+    first, second = (np.float32(9 * deep) for deep in variant.hollow)
+    wave = np.float32(14 / dims.w_sup)
+    uneven = np.sin(x * wave + first) * np.sin(y * wave + second)
+    return np.where(above, upper, lower) * (1 + np.float32(UNEVEN * (variant is not PLAIN)) * uneven)
 
 
 def posterior_distance(
