@@ -107,8 +107,10 @@ def make_cube(scan: str, work: str) -> None:
     from spinesim.phantom import PhantomParameters, build_phantom
     from spinesim.phantom.build import BACK_MM, DEFAULT, FRONT_MM, WIDTH_MM, _height_range
     from spinesim.phantom.column import build_column
+    from spinesim.phantom.individual import sample_individual
 
-    low, high = _height_range(build_column(), DEFAULT)
+    variants = sample_individual(rng=np.random.default_rng(DEFAULT.seed)).variants
+    low, high = _height_range(build_column(variants), DEFAULT)
     extent = np.array([WIDTH_MM, FRONT_MM - BACK_MM, high - low])
     spacing = extent / (np.array(CUBE) - 0.5)
     phantom = build_phantom(PhantomParameters(spacing_mm=tuple(spacing.tolist())))
