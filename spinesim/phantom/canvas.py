@@ -14,7 +14,7 @@ GRAIN_MM = 6.5
 """Width of a grain: it changes by its standard deviation over this length."""
 
 
-SEPTUM_MM = 1.1
+SEPTUM_MM = 1.3
 
 
 @dataclass(frozen=True, eq=False)

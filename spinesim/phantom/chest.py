@@ -18,6 +18,8 @@ from spinesim.phantom.vessels import BLOOD_HU, paint_roots
 LUNG_HU, HEART_MUSCLE_HU, GULLET_HU = -862.0, 54.0, 35.0
 FISSURE_HU = -600.0
 CARINA_MM = 345.0
+FURROW_MM = 9.0
+"""How deep the fat of the heart's furrows reaches."""
 CHEST_FLOOR_MM = 150.0
 _LUNG_FLOOR_MM = 172.0
 _FISSURE_MM = 0.5
@@ -33,12 +35,18 @@ def paint_chest(slab: Slab, layers: Layers, bodies: Tube) -> None:
     """Paint heart, lungs with their vessels, gullet and airway into a slab."""
     x, y, z = slab.place
     along, forward = bodies.line.coordinates(y, z)
-    heart = _heart_distance(slab)
+    heart, furrow = _heart_distances(slab)
     cavity = layers.rib_cage + np.float32(RIB_CAGE_MM)
     slab.paint(np.maximum(heart - 4 - 2 * slab.grain, cavity), FAT_HU)
     slab.paint(np.maximum(heart, cavity), HEART_MUSCLE_HU, name="heart")
     for middle, half in _CHAMBERS:
         slab.paint(np.maximum(_chamber(slab, middle, half) + 3, heart + 4), BLOOD_HU)
+    slab.paint(
+        np.maximum(
+            np.maximum(furrow, np.abs(heart + np.float32(FURROW_MM / 2 - 1)) - np.float32(FURROW_MM / 2 + 1)), cavity
+        ),
+        FAT_HU,
+    )
     paint_roots(slab, bodies)
     mediastinum = smooth_union(_mediastinum(x, forward, bodies.section(along)), heart - 4, 14.0)
     _paint_lungs(slab, _lung_distance(slab, cavity, mediastinum))
@@ -51,9 +59,12 @@ def dome_mm(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return top - ((np.abs(x) - 62) ** 2 + np.float32(0.8) * (y - 30) ** 2) / 120
 
 
-def _heart_distance(slab: Slab) -> np.ndarray:
+def _heart_distances(slab: Slab) -> tuple[np.ndarray, np.ndarray]:
+    """Signed distances to the heart, and to the fat that runs between its chambers."""
     left, right, atria = (_chamber(slab, *part) for part in (_LEFT_HEART, _RIGHT_HEART, _ATRIA))
-    return smooth_union(smooth_union(left, right, 22.0), atria, 16.0)
+    below = np.minimum(left, right)
+    between = np.minimum(np.abs(left - right), np.abs(below - atria)) * np.float32(0.6)
+    return smooth_union(smooth_union(left, right, 22.0), atria, 16.0), between - 2 - slab.grain
 
 
 def _chamber(slab: Slab, middle: tuple[float, float, float], half: tuple[float, float, float]) -> np.ndarray:

@@ -15,7 +15,7 @@ from spinesim.phantom.canvas import Slab
 from spinesim.phantom.solids import smooth_intersection, superellipse_distance
 
 AIR_HU, FAT_HU, SKIN_HU, MUSCLE_HU = -1000.0, -105.0, 15.0, 56.0
-SEPTUM_HU, MARBLING_HU = 32.0, 26.0
+SEPTUM_HU, MARBLING_HU = 40.0, 42.0
 """How much denser the septa of fat are than fat, and how much less dense those of muscle (working values)."""
 
 TABLE_HU, FOAM_HU, COVER_HU, PAD_HU = 500.0, -950.0, -650.0, -955.0
