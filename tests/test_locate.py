@@ -116,8 +116,8 @@ def test_heights_and_widths_are_those_that_were_built(spine):
         # the outermost columns of the waist stand inside the hollow of the end plate
         assert abs(vertebra.heights.anterior - dims.h_ant) < 1.8, level.name
         assert abs(vertebra.heights.posterior - dims.h_post) < 1.8, level.name
-        # the hollows of the end plates are deepest a little to one side
-        assert abs(vertebra.heights.left - vertebra.heights.right) < 0.5, level.name
+        # the hollows of the end plates are uneven
+        assert abs(vertebra.heights.left - vertebra.heights.right) < 0.8, level.name
         # taken at the waist, which is up to 9 % narrower than the end plates
         assert abs(vertebra.width_mm / ((dims.w_sup + dims.w_inf) / 2) - 1) < 0.13, level.name
 

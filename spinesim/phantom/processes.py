@@ -80,7 +80,7 @@ def _thoracic(dims: Dimensions, variant: Variant) -> tuple[Rod, ...]:
     away = FACET_GAP_MM / 2 + 2.3
     facet = dims.canal_w / 2 + 2.0
     down = np.deg2rad(SPINOUS_DEG[dims.level])
-    length = (30.0 + 14.0 * np.sin(down)) * (1 + variant.spinous_longer)
+    length = (22.0 + 22.0 * np.sin(down)) * (1 + variant.spinous_longer)
     down += variant.spinous_down_rad
     tip = (0.0, back - 4 - length * np.cos(down), -5 - length * np.sin(down))
     wing = (dims.tp_span / 2 - 4, back - (7.0 if dims.level < Level.T11 else 3.0), z)
