@@ -93,7 +93,7 @@ def _sample_variant(rng: np.random.Generator) -> Variant:
         spinous_longer=0.08 * longer,
         wings_up_mm=(1.1 * left_up, 1.1 * right_up),
         wings_back_mm=(1.2 * left_back, 1.2 * right_back),
-        hollow=(1.0 + 0.22 * hollow_up, 1.0 + 0.22 * hollow_down),
-        hollow_aside_mm=(0.5 * aside_up, 0.5 * aside_down),
-        hollow_back_mm=(0.8 + 0.5 * back, 1.2 - 0.5 * back),
+        hollow=(1.0 + 0.15 * hollow_up, 1.0 + 0.15 * hollow_down),
+        hollow_aside_mm=(0.3 * aside_up, 0.3 * aside_down),
+        hollow_back_mm=(0.8 + 0.3 * back, 0.8 - 0.3 * back),
     )

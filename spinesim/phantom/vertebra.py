@@ -25,7 +25,7 @@ RIM_MM = 2.0
 VESSEL_MM = 2.6
 """Radius of the transverse foramen."""
 
-UNEVEN = 0.25
+UNEVEN = 0.15
 """How much a hollow's depth varies from place to place, as a share of it."""
 
 SPINOUS_MM, WING_MM = 30.0, 22.0
