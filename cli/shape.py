@@ -158,9 +158,10 @@ def show(model: Path, out: Path, quiet: bool) -> None:
 @model_argument
 @click.option("--count", type=click.IntRange(min=1), default=100, show_default=True, help="Spines to draw.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws.")
+@click.option("--kind", help="Of one kind alone, where the model has kinds: 'Lenke 3', 'Lenke 1, 40-60 degrees'.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Table (.csv) or tree (.json) to write.")
 @quiet_option
-def sample(model: Path, count: int, seed: int, out: Path, quiet: bool) -> None:
+def sample(model: Path, count: int, seed: int, kind: str | None, out: Path, quiet: bool) -> None:
     """Draw spines from MODEL: the pose of each level, the largest Cobb angle, kyphosis and lordosis.
 
     MODEL is a file, or the name of a shipped one: adult, scoliosis.
@@ -175,6 +176,8 @@ def sample(model: Path, count: int, seed: int, out: Path, quiet: bool) -> None:
     from spinesim.shape.shipped import read_model
 
     check_names([out], inputs=[model])
-    write_samples(sample_spines(read_model(model), count, rng=np.random.default_rng(seed)), out)
+    fitted = read_model(model)
+    fitted = fitted if kind is None else fitted.only(kind)
+    write_samples(sample_spines(fitted, count, rng=np.random.default_rng(seed)), out)
     if not quiet:
         click.echo(f"written: {out}")

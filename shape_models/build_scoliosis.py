@@ -6,20 +6,21 @@ python -m spinesim.shape_models.build_scoliosis    writes scoliosis.npz and scol
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.ndimage import gaussian_filter1d
 from scipy.stats import chisquare
 
-from spinesim.anatomy.curves import find_curves
 from spinesim.anatomy.levels import Level, parse_level, region
 from spinesim.anatomy.vertebra import Spine
 from spinesim.pathology.bend import Bend, bend_spine
-from spinesim.shape.chain import pose_spine
+from spinesim.shape.chain import stack_joints
 from spinesim.shape.constraints import measure_posture
+from spinesim.shape.latent import Mixture, weighted_gaussian
 from spinesim.shape.population import Spread, build_pose_model
 from spinesim.shape.pose_model import PoseModel
 
@@ -39,8 +40,27 @@ rest of each number of a row."""
 
 CALIBRATIONS = 3
 
+KIND_DRAWS, KIND_MODES, KIND_FEWEST, SETTLINGS = 60_000, 49, 40, 3
+"""Spines that kinds are made of, modes of each, spines that a kind has at least, and times that shares are mended."""
+
+STRUCTURAL_DEG, STRUCTURAL_SHARE = 25.0, 0.7
+"""A smaller curve counts as structural from this angle and share of the largest on (assumed: no films show bending)."""
+
 FILMS_BY_CLASS = {"10-25": 132, "25-40": 187, "40-60": 189, "60-100": 79}
 """Films in each class of major Cobb angle."""
+
+SIZES = (
+    (0.0, 15.0, 64.0, "10-25"),
+    (15.0, 20.0, 44.0, "10-25"),
+    (20.0, 25.0, 44.0, "10-25"),
+    (25.0, 40.0, 187.0, "25-40"),
+    (40.0, 60.0, 189.0, "40-60"),
+    (60.0, 100.0, 79.0, "60-100"),
+)
+"""Sizes that kinds are told apart by: from, to (degrees), films, and the class whose apices they have.
+
+The smallest class is parted evenly, and the films that are in no class are the smallest (both assumed).
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +88,7 @@ class Drawn:
 def main() -> None:
     """Build the model, write it, and score it against the films."""
     model, anatomy = build_scoliosis()
+    model = settle(replace(model, mixture=find_kinds(model, anatomy)), anatomy)
     ship("scoliosis", model, score(model, anatomy, count=4000))
 
 
@@ -100,6 +121,87 @@ def build_scoliosis() -> tuple[PoseModel, Spine]:
         drawn = draw(model, mean, 6000, seed=2)
         aim += wanted - [drawn.kyphosis_deg.mean(), drawn.lordosis_deg.mean(), *drawn.rotation_per_cobb().values()]
     return model, mean
+
+
+def find_kinds(model: PoseModel, anatomy: Spine) -> Mixture:
+    """Part the Gaussian into Lenke's types and the films' classes of size, in the films' proportions.
+
+    Spines are drawn from it and weighed so that size and apex of their largest curves come as often as in the films. A
+    kind has its own mean for each type, class, apex and side; those of one class share what is left (a tied mixture).
+    """
+    rows = model.gaussian.sample(KIND_DRAWS, rng=np.random.default_rng(3))
+    posture = measure_posture(anatomy, stack_joints(model.decode(rows), np.eye(4)))
+    upper, lower, cobb = _largest_between_plates(posture.coronal)
+    apex = _most_level(posture.coronal.mean(axis=2), upper, lower)
+    sizes = np.searchsorted([low for low, *_ in SIZES], np.abs(np.rad2deg(cobb)), side="right") - 1
+    weights = _film_weights(model.levels, sizes, apex)
+    types = np.array(
+        [_lenke(model.levels, *one) for one in zip(posture.coronal, upper, lower, np.abs(cobb), apex, strict=True)]
+    )
+    kinds = {}
+    for size, (low, high, _, _) in enumerate(SIZES):
+        means = {}
+        of_size = (sizes == size) & (weights > 0)
+        for key in sorted(set(zip(types[of_size], apex[of_size], cobb[of_size] > 0, strict=True))):
+            here = of_size & (types == key[0]) & (apex == key[1]) & ((cobb > 0) == key[2])
+            if here.sum() >= KIND_FEWEST:
+                means[key] = weights[here].sum(), np.average(rows[here], axis=0, weights=weights[here]), here
+        about = np.concatenate([rows[here] - mean for _, mean, here in means.values()])
+        within = weighted_gaussian(about, np.concatenate([weights[here] for *_, here in means.values()]), KIND_MODES)
+        for (lenke, rank, right), (share, mean, _) in means.items():
+            said = f"{lenke}, {low:g}-{high:g} degrees, {model.levels[rank].name} {'right' if right else 'left'}"
+            kinds[said] = share, replace(within, mean=mean)
+    shares = np.array([share for share, _ in kinds.values()])
+    return Mixture(tuple(kinds), shares / shares.sum(), tuple(gaussian for _, gaussian in kinds.values()))
+
+
+def settle(model: PoseModel, anatomy: Spine) -> PoseModel:
+    """Give kinds more or less of the whole until drawn spines have their apices as often as the films."""
+    films = film_apices(model.levels)
+    for seed in range(SETTLINGS):
+        mixture = cast(Mixture, model.mixture)
+        drawn = np.bincount(draw(model, anatomy, 6000, seed=10 + seed).apex, minlength=len(films))
+        ratio = np.where(films > 0, (films / films.sum()) / np.maximum(drawn / drawn.sum(), 1e-3), 1.0)
+        apex = [model.levels.index(parse_level(name.split(", ")[2].split()[0])) for name in mixture.names]
+        shares = mixture.shares * ratio[apex]
+        model = replace(model, mixture=replace(mixture, shares=shares / shares.sum()))
+    return model
+
+
+def _film_weights(levels: Sequence[Level], sizes: np.ndarray, apex: np.ndarray) -> Float[np.ndarray, " b"]:
+    """Weights that give each class of size and apex the share that it has in the films."""
+    rows = read_rows(files("spinesim.pathology").joinpath("curve_patterns.csv"))
+    weights = np.zeros(len(sizes))
+    for size, (_, _, films, its_class) in enumerate(SIZES):
+        for row in (row for row in rows if row["major_cobb_class_deg"] == its_class):
+            here = (sizes == size) & (apex == levels.index(parse_level(row["apex_level"])))
+            weights[here] = films * float(row["share"]) / max(here.sum(), 1)
+    return weights
+
+
+def _lenke(
+    levels: Sequence[Level], tilts: Float[np.ndarray, "n 2"], upper: int, lower: int, cobb: float, apex: int
+) -> str:
+    """Lenke's type of a spine (Lenke 2001), its structural curves told by their size."""
+    enough = max(np.deg2rad(STRUCTURAL_DEG), STRUCTURAL_SHARE * cobb)
+    angles = np.abs(tilts[None, :, 1] - tilts[:, None, 0])
+    above = bool(upper >= 2 and np.triu(angles[: upper + 1, : upper + 1], 2).max() >= enough)
+    below = bool(lower <= len(levels) - 3 and np.triu(angles[lower:, lower:], 2).max() >= enough)
+    if levels[apex] >= Level.T12:
+        return "Lenke 6" if above else "Lenke 5"
+    if levels[apex] <= Level.T5:  # Lenke has no type whose largest curve is the proximal one
+        return "proximal"
+    return {(False, False): "Lenke 1", (True, False): "Lenke 2", (False, True): "Lenke 3"}.get(
+        (above, below), "Lenke 4"
+    )
+
+
+def _largest_between_plates(tilts: Float[np.ndarray, "b n 2"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ranks of the end levels of the largest curve of each spine and its angle, as ``find_curves`` measures it."""
+    first, last = np.triu_indices(tilts.shape[1], 2)
+    angles = tilts[:, last, 1] - tilts[:, first, 0]
+    pair = np.abs(angles).argmax(axis=1)
+    return first[pair], last[pair], angles[np.arange(len(tilts)), pair]
 
 
 def _nod_to(spine: Spine, kyphosis: float, lordosis: float) -> Float[np.ndarray, " n"]:
@@ -172,16 +274,16 @@ def _most_level(tilts: Float[np.ndarray, "b n"], upper: np.ndarray, lower: np.nd
 
 
 def draw(model: PoseModel, anatomy: Spine, count: int, seed: int) -> Drawn:
-    """Draw spines and measure them, with the finder of curves that scans are measured with."""
+    """Draw spines and measure them, their largest curve as ``find_curves`` does."""
     chains = model.sample(count, np.eye(4), rng=np.random.default_rng(seed))
     posture = measure_posture(anatomy, np.stack([chain.poses() for chain in chains]))
-    majors = [find_curves(pose_spine(anatomy, chain))[0] for chain in chains]
     rank, tilts = posture.rank, posture.coronal.mean(axis=2)
-    apex = _most_level(tilts, np.array([rank(c.upper) for c in majors]), np.array([rank(c.lower) for c in majors]))
+    upper, lower, cobb = _largest_between_plates(posture.coronal)
+    apex = _most_level(tilts, upper, lower)
     lean = np.rad2deg(posture.sagittal)
     return Drawn(
         anatomy.levels,
-        np.rad2deg([curve.cobb if curve.side == "right" else -curve.cobb for curve in majors]),
+        np.rad2deg(cobb),
         apex,
         tilts,
         lean[:, rank(Level.T5), 0] - lean[:, rank(Level.T12), 1],

@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 
 from spinesim.anatomy.levels import Level
 from spinesim.errors import ConfigError
+from spinesim.shape.model_file import write_pose_model
 from spinesim.shape.shipped import read_shipped_model, shipped_models
 
 RECIPE, ADULT = (import_module(f"spinesim.shape_models.build_{name}") for name in ("scoliosis", "adult"))
@@ -42,7 +43,7 @@ def test_drawn_tilts_vary_as_those_of_the_films_do(drawn):
     assert drawn.levels == levels == tuple(Level(rank) for rank in range(Level.T1, Level.L5 + 1) if rank in levels)
     assert np.abs(np.rad2deg(tilts.mean(axis=0) - mean)).max() < 1.5
     shares, films = (np.linalg.eigvalsh(c)[::-1][:4] / np.trace(c) for c in (np.cov(tilts.T), covariance))
-    assert_allclose(shares, films, atol=0.03)
+    assert_allclose(shares, films, atol=0.04)
     assert_allclose(np.sqrt(np.diag(np.cov(tilts.T))), np.sqrt(np.diag(covariance)), rtol=0.12)
 
 
@@ -54,9 +55,34 @@ def test_drawn_angles_are_the_published_ones(drawn):
     ):
         assert abs(got.mean() - mean) < 4 * sd / np.sqrt(len(got))
         assert abs(got.std() / sd - 1) < 0.1
-    assert abs(np.median(np.abs(drawn.cobb_deg)) - 37.2) < 3
+    quantiles = np.percentile(np.abs(drawn.cobb_deg), (5, 25, 50, 75, 95))
+    assert np.abs(quantiles - [11.6, 24.8, 37.2, 50.6, 70.5]).max() < 4
     for part, slope in drawn.rotation_per_cobb().items():
         assert abs(slope - RECIPE.ROTATION_PER_COBB[part]) < 0.04, part
+
+
+@pytest.mark.parametrize("name", ["adult", "scoliosis"])
+def test_a_shipped_model_is_written_as_it_was_read(name, tmp_path):
+    write_pose_model(read_shipped_model(name), tmp_path / "again.npz")
+    assert (tmp_path / "again.npz").read_bytes() == RECIPE.HERE.joinpath(f"{name}.npz").read_bytes()
+
+
+def test_drawn_apices_come_as_often_as_those_of_the_films():
+    levels, _, _ = RECIPE.read_tilts()
+    rows = RECIPE.score(read_shipped_model("scoliosis"), RECIPE.published_spine(levels), count=4000)
+    assert float(rows[-1][2]) < 21.0  # chi-square with 12 degrees of freedom, 95 %
+
+
+def test_kinds_are_of_lenkes_types_and_can_be_drawn_alone():
+    model = read_shipped_model("scoliosis")
+    names = {name.partition(",")[0] for name in model.mixture.names}
+    assert names == {*(f"Lenke {number}" for number in range(1, 7)), "proximal"}
+    lumbar = RECIPE.draw(model.only("Lenke 5"), RECIPE.published_spine(model.levels), 300, seed=0)
+    assert np.mean(lumbar.apex >= lumbar.levels.index(Level.T11)) > 0.75  # of all spines 42 %
+    small = RECIPE.draw(model.only("Lenke 1, 15-20"), RECIPE.published_spine(model.levels), 300, seed=0)
+    assert 14 < np.median(np.abs(small.cobb_deg)) < 24
+    with pytest.raises(ConfigError, match=r"expected one of Lenke 1, .* got 'Lenke 7'"):
+        model.only("Lenke 7")
 
 
 def test_drawn_adults_have_the_published_curvature_and_stand_straight():

@@ -145,3 +145,57 @@ def _turned(gaussian: Gaussian) -> Gaussian:
     modes = directions * sizes
     signs = np.sign(modes[np.abs(modes).argmax(axis=0), np.arange(modes.shape[1])])
     return Gaussian(gaussian.mean, modes * signs, gaussian.noise_var)
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Kinds of rows, each a Gaussian with a name and a share; the shares sum up to 1."""
+
+    names: tuple[str, ...]
+    shares: Float[np.ndarray, " k"]
+    kinds: tuple[Gaussian, ...]
+
+    def only(self, name: str) -> Mixture:
+        """The kinds whose name begins so, in their proportion.
+
+        Raises
+        ------
+        ConfigError
+            When there is none.
+        """
+        chosen = [rank for rank, own in enumerate(self.names) if own.lower().startswith(name.lower())]
+        if not chosen or not name:
+            known = ", ".join(dict.fromkeys(own.partition(",")[0] for own in self.names))
+            raise ConfigError(f"kind: expected one of {known}, got {name!r}; choose one of them")
+        shares = self.shares[chosen]
+        picked = tuple(self.kinds[rank] for rank in chosen)
+        return Mixture(tuple(self.names[rank] for rank in chosen), shares / shares.sum(), picked)
+
+    def sample(self, count: int, *, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
+        """Draw rows, noise included."""
+        drawn = rng.choice(len(self.kinds), size=count, p=self.shares)
+        rows = np.empty((count, len(self.kinds[0].mean)))
+        for rank, kind in enumerate(self.kinds):
+            rows[drawn == rank] = kind.sample(int((drawn == rank).sum()), rng=rng)
+        return rows
+
+    def log_likelihood(self, row: Float[np.ndarray, " d"]) -> float:
+        """Log density of what is seen of a row; its NaNs are holes."""
+        parts = np.array([kind.log_likelihood(row) for kind in self.kinds]) + np.log(self.shares)
+        return float(np.logaddexp.reduce(parts))
+
+
+def weighted_gaussian(rows: Float[np.ndarray, "n d"], weights: Float[np.ndarray, " n"], modes: int) -> Gaussian:
+    """The Gaussian of weighted rows, with some modes; what they leave goes into the noise.
+
+    Tipping & Bishop 1999, eq. 7 and 8, with the weighted mean and covariance.
+    """
+    share = weights / weights.sum()
+    mean = share @ rows
+    off = rows - mean
+    values, vectors = np.linalg.eigh((off.T * share) @ off)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    noise = float(values[modes:].mean())
+    kept = vectors[:, :modes] * np.sqrt(np.maximum(values[:modes] - noise, 0.0))
+    signs = np.sign(kept[np.abs(kept).argmax(axis=0), np.arange(modes)])
+    return Gaussian(mean, kept * signs, noise)

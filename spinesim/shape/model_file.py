@@ -13,7 +13,7 @@ from spinesim.anatomy.levels import Level
 from spinesim.anatomy.vertebra import EndPlate, Spine, Vertebra
 from spinesim.anatomy.writing import replacing
 from spinesim.errors import ConfigError
-from spinesim.shape.latent import Gaussian
+from spinesim.shape.latent import Gaussian, Mixture
 from spinesim.shape.pose_model import PoseModel
 
 VERSION = 1
@@ -40,6 +40,8 @@ def write_pose_model(model: PoseModel, path: str | Path) -> None:
     }
     if model.anatomy:
         parts |= _pack(model.anatomy)
+    if model.mixture:
+        parts |= _pack_kinds(model.mixture)
     with replacing(Path(path)) as stream:
         np.savez(stream, sha256=np.array(_checksum(parts)), **parts)
 
@@ -68,7 +70,8 @@ def read_pose_model(path: str | Path) -> PoseModel:
     levels = tuple(Level[str(name)] for name in parts["levels"])
     gaussian = Gaussian(parts["row_mean"], parts["modes"], float(parts["noise_var"]))
     anatomy = _unpack(levels, parts["plates"], parts["sizes"]) if "plates" in parts else None
-    return PoseModel(levels, parts["mean"], gaussian, int(parts["cases"]), anatomy)
+    mixture = _unpack_kinds(parts) if "kind_names" in parts else None
+    return PoseModel(levels, parts["mean"], gaussian, int(parts["cases"]), anatomy, mixture)
 
 
 def _pack(anatomy: Spine) -> dict[str, np.ndarray]:
@@ -84,6 +87,27 @@ def _unpack(levels: tuple[Level, ...], plates: np.ndarray, sizes: np.ndarray) ->
         pair = EndPlate(*superior), EndPlate(*inferior)
         vertebrae.append(Vertebra(level, np.zeros(3), np.eye(3), *pair, width, depth, measured=True))
     return Spine(tuple(vertebrae))
+
+
+def _pack_kinds(mixture: Mixture) -> dict[str, np.ndarray]:
+    """Names, shares and means of the kinds; modes and noise once for all kinds that share them."""
+    tied = list({id(kind.modes): kind for kind in mixture.kinds}.values())
+    rank = {id(kind.modes): place for place, kind in enumerate(tied)}
+    return {
+        "kind_names": np.array(mixture.names),
+        "kind_shares": mixture.shares,
+        "kind_means": np.stack([kind.mean for kind in mixture.kinds]),
+        "kind_spreads": np.array([rank[id(kind.modes)] for kind in mixture.kinds]),
+        "spread_modes": np.stack([kind.modes for kind in tied]),
+        "spread_noise_var": np.array([kind.noise_var for kind in tied]),
+    }
+
+
+def _unpack_kinds(parts: dict[str, np.ndarray]) -> Mixture:
+    spreads = list(zip(parts["spread_modes"], parts["spread_noise_var"].tolist(), strict=True))
+    kinds = zip(parts["kind_means"], parts["kind_spreads"].tolist(), strict=True)
+    gaussians = tuple(Gaussian(mean, *spreads[rank]) for mean, rank in kinds)
+    return Mixture(tuple(map(str, parts["kind_names"])), parts["kind_shares"], gaussians)
 
 
 def _checksum(parts: dict[str, Any]) -> str:

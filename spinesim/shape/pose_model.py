@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from spinesim.anatomy.levels import Level
 from spinesim.anatomy.vertebra import Spine
 from spinesim.errors import ConfigError
 from spinesim.shape.chain import Chain, Joint
-from spinesim.shape.latent import Gaussian, fit_gaussian
+from spinesim.shape.latent import Gaussian, Mixture, fit_gaussian
 
 MM_PER_RADIAN = 30.0
 """The metric: a turn of one radian counts as much as 30 mm, what it moves at the rim of a vertebra."""
@@ -40,6 +40,8 @@ class PoseModel:
         Of the rows.
     cases : int
         Spines that it was fitted to.
+    mixture : Mixture, optional
+        Kinds of spines that the population is made of; without them it is one kind, ``gaussian``.
     anatomy : Spine, optional
         Mean vertebra of each level, in its own frame (origin at the centre, unit axes): its plates turn poses into
         angles. None where only poses were given.
@@ -54,6 +56,7 @@ class PoseModel:
     gaussian: Gaussian
     cases: int
     anatomy: Spine | None = None
+    mixture: Mixture | None = None
 
     @property
     def joints(self) -> tuple[Joint, ...]:
@@ -93,11 +96,28 @@ class PoseModel:
 
     def sample(self, count: int, base: Float[np.ndarray, "4 4"], *, rng: np.random.Generator) -> list[Chain]:
         """Draw chains, their lowest level at ``base``."""
-        return [Chain(self.levels, joints, base) for joints in self.decode(self.gaussian.sample(count, rng=rng))]
+        return [Chain(self.levels, joints, base) for joints in self.decode(self.population.sample(count, rng=rng))]
+
+    @property
+    def population(self) -> Gaussian | Mixture:
+        """What rows are drawn from."""
+        return self.mixture or self.gaussian
+
+    def only(self, kind: str) -> PoseModel:
+        """The same model of one kind of spines alone, by the beginning of its name.
+
+        Raises
+        ------
+        ConfigError
+            When the model has no such kind.
+        """
+        if self.mixture is None:
+            raise ConfigError(f"kind: expected a model with kinds, got one without them for {kind!r}; leave it out")
+        return replace(self, mixture=self.mixture.only(kind))
 
     def log_likelihood(self, chain: Chain) -> float:
         """Log density of the joints that a chain and the model share (rows in mm)."""
-        return self.gaussian.log_likelihood(self.encode(chain))
+        return self.population.log_likelihood(self.encode(chain))
 
 
 def fit_pose_model(chains: Sequence[Chain], modes: int) -> PoseModel:

@@ -59,7 +59,7 @@ def sample_spines(model: PoseModel, count: int, *, rng: np.random.Generator) -> 
     """
     if count < 1:
         raise ConfigError(f"count: expected 1 or more, got {count}; ask for more")
-    return [stand_up(model, joints) for joints in model.decode(model.gaussian.sample(count, rng=rng))]
+    return [stand_up(model, joints) for joints in model.decode(model.population.sample(count, rng=rng))]
 
 
 def derived_angles(spine: Spine) -> dict[str, Any]:
