@@ -287,3 +287,49 @@ def trace_sources(points, displacement, scale, shift, world, out):
             out[n, axis] = (
                 near * (1 - u) + far * u + world[axis, 0] * i + world[axis, 1] * j + world[axis, 2] * k + world[axis, 3]
             )
+
+
+@njit(parallel=True, cache=True)
+def follow_surface(points, goals, back, still, hold, steps, softness):
+    """Carry points from t = 1 to t = 0 along the points of a surface, in place.
+
+    Parameters
+    ----------
+    points : (n, 3) array
+        Carried.
+    goals, back : (m, 3) array
+        Where the surface is at t = 1, and its way from there to t = 0.
+    still : (k, 3) array
+        Points that hold still.
+    hold : (n,) array
+        How much of the way each point goes along.
+    steps : int
+        In time.
+    softness : float
+        Distance below which two points of the surface count as one.
+    """
+    soft = softness * softness
+    for n in prange(points.shape[0]):
+        x, y, z = points[n, 0], points[n, 1], points[n, 2]
+        for step in range(steps):
+            share = step / steps
+            total, u, v, w = 0.0, 0.0, 0.0, 0.0
+            for m in range(goals.shape[0]):
+                a = goals[m, 0] + share * back[m, 0] - x
+                b = goals[m, 1] + share * back[m, 1] - y
+                c = goals[m, 2] + share * back[m, 2] - z
+                near = 1.0 / (a * a + b * b + c * c + soft)
+                near *= near
+                total += near
+                u += near * back[m, 0]
+                v += near * back[m, 1]
+                w += near * back[m, 2]
+            for m in range(still.shape[0]):
+                a, b, c = still[m, 0] - x, still[m, 1] - y, still[m, 2] - z
+                near = 1.0 / (a * a + b * b + c * c + soft)
+                total += near * near
+            part = hold[n] / (total * steps)
+            x += part * u
+            y += part * v
+            z += part * w
+        points[n, 0], points[n, 1], points[n, 2] = x, y, z

@@ -82,9 +82,9 @@ def _hollow_mm(x: np.ndarray, y: np.ndarray, above: np.ndarray, dims: Dimensions
 
 
 def posterior_distance(
-    x: np.ndarray, y: np.ndarray, z: np.ndarray, dims: Dimensions, variant: Variant = PLAIN
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, dims: Dimensions, variant: Variant = PLAIN, *, vessels: bool = True
 ) -> np.ndarray:
-    """Signed distance to pedicles, laminae and processes, before the canal is cut out."""
+    """Signed distance to pedicles, laminae and processes, before the canal is cut out; foramina only with vessels."""
     x, y, z = _mirrored(x, y, z, dims, variant)
     rods = build_processes(dims, variant)
     distance = rods[0].distance(x, y, z)
@@ -92,7 +92,7 @@ def posterior_distance(
         distance = smooth_union(distance, rod.distance(x, y, z), FUSION_MM)
     if region(dims.level) == "cervical":
         distance = smooth_union(distance, _pillar_distance(x, y, z, dims), FUSION_MM / 2)
-        if dims.level is not Level.C7:
+        if vessels and dims.level is not Level.C7:
             distance = np.maximum(distance, -_vessel_distance(x, y, dims))
     return distance
 

@@ -199,3 +199,33 @@ def weighted_gaussian(rows: Float[np.ndarray, "n d"], weights: Float[np.ndarray,
     kept = vectors[:, :modes] * np.sqrt(np.maximum(values[:modes] - noise, 0.0))
     signs = np.sign(kept[np.abs(kept).argmax(axis=0), np.arange(modes)])
     return Gaussian(mean, kept * signs, noise)
+
+
+def fit_principal(rows: Float[np.ndarray, "n d"], modes: int, spent: int = 1) -> Gaussian:
+    """Fit a Gaussian about 0 to complete rows by their principal components: the same model, without rounds.
+
+    Parameters
+    ----------
+    rows : (n, d) array
+        Residuals; their mean, or more, was taken off before.
+    spent : int
+        Parameters that were taken off, for the variances to be free of bias.
+
+    Raises
+    ------
+    ConfigError
+        When there are too few rows for the modes.
+    """
+    free = len(rows) - spent
+    if not 1 <= modes <= min(free, rows.shape[1] - 1):
+        raise ConfigError(
+            f"modes: expected from 1 to {min(free, rows.shape[1] - 1)} with {len(rows)} cases of which {spent} are "
+            f"spent on means and covariates, got {modes}; give fewer, or more cases"
+        )
+    _, sizes, directions = np.linalg.svd(rows, full_matrices=False)
+    variances = sizes**2 / free
+    noise = max(float(variances[modes:].sum()) / (rows.shape[1] - modes), 1e-12 * float(variances[0]))
+    kept = directions[:modes].T
+    signs = np.sign(kept[np.abs(kept).argmax(axis=0), np.arange(modes)])
+    lengths = np.sqrt(np.maximum(variances[:modes] - noise, 0.0))
+    return Gaussian(np.zeros(rows.shape[1]), kept * signs * lengths, noise)

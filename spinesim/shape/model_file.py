@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def write_pose_model(model: PoseModel, path: str | Path) -> None:
     if model.mixture:
         parts |= _pack_kinds(model.mixture)
     with replacing(Path(path)) as stream:
-        np.savez(stream, sha256=np.array(_checksum(parts)), **parts)
+        np.savez(stream, sha256=np.array(checksum_of(parts)), **parts)
 
 
 def read_pose_model(path: str | Path) -> PoseModel:
@@ -54,18 +55,13 @@ def read_pose_model(path: str | Path) -> PoseModel:
     ConfigError
         When there is no such file, or it is no model, of another version, or damaged.
     """
-    if not Path(path).is_file():
-        raise ConfigError(f"{path}: expected a pose model, got no file; give the .npz that 'fit' wrote")
-    try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            parts = {name: file[name] for name in file.files}
-        told = str(parts.pop("sha256"))
-        version = int(parts["version"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{path}: expected a pose model (npz), got something else; fit it again") from error
+    parts, told = read_parts(path, "pose model")
+    if "kind" in parts:
+        raise ConfigError(f"{path}: expected a pose model, got a {parts['kind']} model; give the right file")
+    version = int(parts["version"])
     if version != VERSION:
         raise ConfigError(f"{path}: expected a pose model of version {VERSION}, got {version}; fit it again")
-    if told != _checksum(parts):
+    if told != checksum_of(parts):
         raise ConfigError(f"{path}: expected a whole pose model, got one that fails its checksum; fit it again")
     levels = tuple(Level[str(name)] for name in parts["levels"])
     gaussian = Gaussian(parts["row_mean"], parts["modes"], float(parts["noise_var"]))
@@ -110,7 +106,27 @@ def _unpack_kinds(parts: dict[str, np.ndarray]) -> Mixture:
     return Mixture(tuple(map(str, parts["kind_names"])), parts["kind_shares"], gaussians)
 
 
-def _checksum(parts: dict[str, Any]) -> str:
+def read_parts(path: str | Path, kind: str) -> tuple[dict[str, Any], str]:
+    """All parts of a model's file but its checksum, and that.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such file, or it is no model.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f"{path}: expected a {kind}, got no file; give the .npz that 'fit' wrote")
+    try:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            parts = {name: file[name] for name in file.files}
+        told = str(parts.pop("sha256"))
+        int(parts["version"])
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ConfigError(f"{path}: expected a {kind} (npz), got something else; fit it again") from error
+    return parts, told
+
+
+def checksum_of(parts: dict[str, Any]) -> str:
     """SHA-256 of names, types, shapes and bytes of all parts."""
     digest = hashlib.sha256()
     for name in sorted(parts):
