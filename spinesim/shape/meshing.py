@@ -16,6 +16,9 @@ from spinesim.shape.surface import Surface
 RELAXATIONS = 30
 """Rounds in which vertices go to the middle of their neighbours, along the surface."""
 
+LOST_SHARE = 0.06
+"""A net whose volume is further from the bone's has slipped from one sheet of its surface to another."""
+
 NEAR_VOXELS = 1.8
 """Within so many voxels of a surface the depth is read off its triangles."""
 
@@ -32,17 +35,17 @@ def mesh_bone(bone: Bone, edge_mm: float) -> Surface:
     ----------
     Gibson SFF (1998). Constrained elastic surface nets. MICCAI, LNCS 1496:888-898.
     """
+    volume = float(np.count_nonzero(bone.depth > 0)) * bone.grid.voxel_volume_mm3
     for finer, *shift in itertools.product((1.0, 0.95, 1.05, 0.9, 1.1, 0.85), *[(0.0, 1 / 3, 2 / 3)] * 3):
         try:
             surface = _first_net(bone, finer * edge_mm, np.array(shift))
-            break
         except GeometryError:  # two sheets of the surface share an edge of this lattice; not of the next
             continue
-    else:
-        raise GeometryError(f"surface: expected a net of {edge_mm:g} mm without knots, got none; ask for a finer one")
-    for _ in range(RELAXATIONS):
-        surface = surface.with_vertices(bone.snapped(_along(surface, surface.smoothed(surface.vertices))))
-    return surface
+        for _ in range(RELAXATIONS):
+            surface = surface.with_vertices(bone.snapped(_along(surface, surface.smoothed(surface.vertices))))
+        if surface.genus() == 1 and abs(surface.volume_mm3() / volume - 1) < LOST_SHARE:
+            return surface
+    raise GeometryError(f"surface: expected a net of {edge_mm:g} mm without knots, got none; ask for a finer one")
 
 
 def _first_net(bone: Bone, edge_mm: float, shift: Float[np.ndarray, " 3"]) -> Surface:

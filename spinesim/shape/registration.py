@@ -34,6 +34,7 @@ COMMON = {
     "NumberOfJacobianMeasurements": "300",
     "NumberOfGradientMeasurements": "2",
     "NumberOfSamplesForExactGradient": "2000",
+    "MaximumStepLength": "0.5",
     "AutomaticTransformInitialization": "false",
     "HowToCombineTransforms": "Compose",
     "DefaultPixelValue": f"{-CLIP_MM:g}",
@@ -54,7 +55,11 @@ SPLINES = COMMON | {
     "MaximumNumberOfIterations": ("40", "40", "40"),
     "NumberOfSpatialSamples": "2000",
 }
-"""Parameters of elastix. What is drawn at random is drawn from elastix's own fixed seed."""
+"""Parameters of elastix. What is drawn at random is drawn from elastix's own fixed seed.
+
+The optimiser's step is bounded: bones that lie on each other already have a gradient of noise alone, from which too
+long a step is estimated, and the registration goes astray.
+"""
 
 
 def register(template: Bone, bone: Bone, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:

@@ -7,13 +7,25 @@ from pathlib import Path
 
 from spinesim.errors import ConfigError
 from spinesim.shape.model_file import read_pose_model
+from spinesim.shape.morphology import MorphologyModel
+from spinesim.shape.morphology_file import is_morphology, read_morphology
 from spinesim.shape.pose_model import PoseModel
+
+MORPHOLOGY = "morphology"
+"""Name of the shipped morphology model."""
 
 
 def shipped_models() -> tuple[str, ...]:
-    """Names of the shipped models, in alphabetical order."""
+    """Names of the shipped pose models, in alphabetical order."""
     folder = files("spinesim.shape_models")
-    return tuple(sorted(file.name.removesuffix(".npz") for file in folder.iterdir() if file.name.endswith(".npz")))
+    found = {file.name.removesuffix(".npz") for file in folder.iterdir() if file.name.endswith(".npz")}
+    return tuple(sorted(found - {MORPHOLOGY}))
+
+
+def read_shipped_morphology() -> tuple[MorphologyModel, ...]:
+    """Read the shipped morphology model: one for each group of levels, from the head down."""
+    with as_file(files("spinesim.shape_models").joinpath(f"{MORPHOLOGY}.npz")) as path:
+        return read_morphology(path)
 
 
 def read_shipped_model(name: str) -> PoseModel:
@@ -28,6 +40,13 @@ def read_shipped_model(name: str) -> PoseModel:
         raise ConfigError(f"shape model: expected one of {', '.join(shipped_models())}, got {name!r}; choose one")
     with as_file(files("spinesim.shape_models").joinpath(f"{name}.npz")) as path:
         return read_pose_model(path)
+
+
+def read_morphology_model(model: str | Path) -> tuple[MorphologyModel, ...] | None:
+    """Read a morphology model from a file, or the shipped one by its name; None where it is no such model."""
+    if is_morphology(model):
+        return read_morphology(model)
+    return read_shipped_morphology() if str(model) == MORPHOLOGY and not Path(model).exists() else None
 
 
 def read_model(model: str | Path) -> PoseModel:

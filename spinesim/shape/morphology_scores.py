@@ -1,0 +1,66 @@
+"""How good a morphology model is: vertebrae of persons that were left out, and drawn vertebrae against real ones.
+
+Vertebrae are compared after a rigid motion has laid one on the other: the mean distance of corresponding vertices (mm).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from spinesim.errors import ConfigError
+from spinesim.shape.morphology import MorphologyModel, fit_morphology
+from spinesim.shape.procrustes import lay_on
+from spinesim.shape.specimen import Specimen
+
+
+def measure_generalisation(
+    specimens: Sequence[Specimen],
+    triangles: Int[np.ndarray, "t 3"],
+    modes: int,
+    owner: Callable[[Specimen], Hashable] = lambda specimen: specimen.source.rsplit("_", 1)[-1],
+) -> Float[np.ndarray, " n"]:
+    """How far each vertebra is from what a model of the other persons makes of it; a person is left out whole.
+
+    Parameters
+    ----------
+    owner : callable
+        Tells persons apart; by default the last part of the source's name, after ``_``.
+
+    Raises
+    ------
+    ConfigError
+        When there is one person, or the others are too few for the modes.
+    """
+    owners = [owner(specimen) for specimen in specimens]
+    if len(set(owners)) < 2:
+        raise ConfigError("generalisation: expected two persons or more, got one; give more cases")
+    errors = np.empty(len(specimens))
+    for left_out in sorted(set(owners), key=str):
+        others = [each for each, whose in zip(specimens, owners, strict=True) if whose != left_out]
+        fitted = fit_morphology(others, triangles, modes)
+        for rank, (each, whose) in enumerate(zip(specimens, owners, strict=True)):
+            if whose == left_out:
+                errors[rank] = measure_rebuilt(fitted, each)
+    return errors
+
+
+def measure_rebuilt(model: MorphologyModel, specimen: Specimen) -> float:
+    """Mean distance of a vertebra from what a model makes of it."""
+    made = model.decode(model.encode(specimen.level, specimen.vertices, specimen.person)).vertices
+    return float(np.linalg.norm(lay_on(specimen.vertices, made) - made, axis=1).mean())
+
+
+def measure_specificity(
+    model: MorphologyModel, specimens: Sequence[Specimen], samples: int, *, rng: np.random.Generator
+) -> Float[np.ndarray, " n"]:
+    """How far drawn vertebrae are from the nearest one of their level."""
+    shapes = {level: np.stack([each.vertices for each in specimens if each.level == level]) for level in model.levels}
+    errors = []
+    for number in range(samples):
+        level = model.levels[number % len(model.levels)]
+        drawn = model.decode(model.sample(level, rng=rng)).vertices
+        errors.append(np.linalg.norm(lay_on(shapes[level], drawn) - drawn, axis=2).mean(axis=1).min())
+    return np.array(errors)
