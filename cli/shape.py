@@ -136,17 +136,28 @@ def _score_lines(rows: list[dict[str, Any]]) -> list[str]:
 @shape.command()
 @model_argument
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Picture to write, .png.")
+@click.option("--level", default="L3", show_default=True, help="Level of a morphology model that is drawn.")
 @quiet_option
-def show(model: Path, out: Path, quiet: bool) -> None:
-    """Draw the first four modes of MODEL at -2, 0 and +2 standard deviations, from the front and from the side.
+def show(model: Path, out: Path, level: str, quiet: bool) -> None:
+    """Draw the first four modes of MODEL at -2, 0 and +2 standard deviations.
 
-    MODEL is a file, or the name of a shipped one: adult, scoliosis.
+    MODEL is a file, or the name of a shipped one: adult, scoliosis (poses, seen from the front and from the side), or
+    morphology (one vertebra, seen from above, from the left and from behind).
     """
+    from spinesim.anatomy.levels import parse_level
     from spinesim.anatomy.report import check_names
+    from spinesim.series.morphology_picture import draw_morphology
     from spinesim.series.shape_picture import draw_modes
-    from spinesim.shape.shipped import read_model
+    from spinesim.shape.morphology import model_of
+    from spinesim.shape.shipped import read_model, read_morphology_model
 
     check_names([out], inputs=[model])
+    if (groups := read_morphology_model(model)) is not None:
+        named = parse_level(level)
+        draw_morphology(model_of(groups, named), named, f"{model.name}: {named.name}", out)
+        if not quiet:
+            click.echo(f"written: {out}")
+        return
     fitted = read_model(model)
     title = f"{model.name}: {fitted.levels[0].name} to {fitted.levels[-1].name}, {fitted.cases} cases"
     draw_modes(fitted, title, out)
@@ -160,24 +171,32 @@ def show(model: Path, out: Path, quiet: bool) -> None:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws.")
 @click.option("--kind", help="Of one kind alone, where the model has kinds: 'Lenke 3', 'Lenke 1, 40-60 degrees'.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Table (.csv) or tree (.json) to write.")
+@click.option("--level", default="L3", show_default=True, help="Level of a morphology model that is drawn from.")
 @quiet_option
-def sample(model: Path, count: int, seed: int, kind: str | None, out: Path, quiet: bool) -> None:
+def sample(model: Path, count: int, seed: int, kind: str | None, out: Path, level: str, quiet: bool) -> None:
     """Draw spines from MODEL: the pose of each level, the largest Cobb angle, kyphosis and lordosis.
 
-    MODEL is a file, or the name of a shipped one: adult, scoliosis.
+    MODEL is a file, or the name of a shipped one: adult, scoliosis; or morphology: then vertebrae of one level are
+    drawn, with sex, size to the mean, and measures in mm and degrees (.csv alone).
 
     Centres (mm) and rotation vectors (degrees) are about the patient's right, anterior and superior (x, y, z), from the
     centre of the lowest vertebra; those of a joint are in the frame of the vertebra below.
     """
     import numpy as np
 
+    from spinesim.anatomy.levels import parse_level
     from spinesim.anatomy.report import check_names
+    from spinesim.shape.morphology_samples import sample_vertebrae, write_table
     from spinesim.shape.samples import sample_spines, write_samples
-    from spinesim.shape.shipped import read_model
+    from spinesim.shape.shipped import read_model, read_morphology_model
 
     check_names([out], inputs=[model])
-    fitted = read_model(model)
-    fitted = fitted if kind is None else fitted.only(kind)
-    write_samples(sample_spines(fitted, count, rng=np.random.default_rng(seed)), out)
+    rng = np.random.default_rng(seed)
+    if (groups := read_morphology_model(model)) is not None:
+        write_table(sample_vertebrae(groups, parse_level(level), count, rng=rng), out)
+    else:
+        fitted = read_model(model)
+        fitted = fitted if kind is None else fitted.only(kind)
+        write_samples(sample_spines(fitted, count, rng=rng), out)
     if not quiet:
         click.echo(f"written: {out}")
