@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -86,8 +87,10 @@ def register(template: Bone, bone: Bone, points: Float[np.ndarray, "n 3"]) -> Fl
 def _open_elastix() -> Any:
     """The optional dependency, on one thread."""
     try:
-        import itk
-        from itk import ParameterObject  # noqa: F401 - itk comes without elastix, too
+        with warnings.catch_warnings():  # SWIG's types warn while they are made: an error there ends the process
+            warnings.simplefilter("ignore")
+            import itk
+            from itk import ParameterObject  # noqa: F401 - itk comes without elastix, too
     except ImportError as error:
         raise ConfigError(
             "registration: expected itk-elastix, got no such package; install it: pip install 'spinesim[registration]'"
