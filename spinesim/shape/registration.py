@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,8 @@ def register(template: Bone, bone: Bone, points: Float[np.ndarray, "n 3"]) -> Fl
         parameters.AddParameterMap({key: (v,) if isinstance(v, str) else v for key, v in stage.items()})
     _, found = itk.elastix_registration_method(fixed, moving, parameter_object=parameters, log_to_console=False)
     found.SetParameter("ResultImagePixelType", "float")
-    field = itk.transformix_deformation_field(moving, found)
+    with TemporaryDirectory() as folder:  # it writes its field to a file beside giving it
+        field = itk.transformix_deformation_field(moving, found, output_directory=folder)
     return points + _look_up(itk, field, points)
 
 
