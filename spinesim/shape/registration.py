@@ -74,25 +74,24 @@ def register(template: Bone, bone: Bone, points: Float[np.ndarray, "n 3"]) -> Fl
     ConfigError
         When itk-elastix is not installed.
     """
-    itk = _open_elastix()
-    fixed, moving = (_image(itk, each) for each in (template, bone))
-    parameters = itk.ParameterObject.New()
-    for stage in (SIMILARITY, SPLINES):
-        parameters.AddParameterMap({key: (v,) if isinstance(v, str) else v for key, v in stage.items()})
-    _, found = itk.elastix_registration_method(fixed, moving, parameter_object=parameters, log_to_console=False)
-    found.SetParameter("ResultImagePixelType", "float")
-    with TemporaryDirectory() as folder:  # it writes its field to a file beside giving it
-        field = itk.transformix_deformation_field(moving, found, output_directory=folder)
-    return points + _look_up(itk, field, points)
+    with warnings.catch_warnings(), TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")  # SWIG's types warn while they are made: an error there ends the process
+        itk = _open_elastix()
+        fixed, moving = (_image(itk, each) for each in (template, bone))
+        parameters = itk.ParameterObject.New()
+        for stage in (SIMILARITY, SPLINES):
+            parameters.AddParameterMap({key: (v,) if isinstance(v, str) else v for key, v in stage.items()})
+        _, found = itk.elastix_registration_method(fixed, moving, parameter_object=parameters, log_to_console=False)
+        found.SetParameter("ResultImagePixelType", "float")
+        field = itk.transformix_deformation_field(moving, found, output_directory=folder)  # writes it there, too
+        return points + _look_up(itk, field, points)
 
 
 def _open_elastix() -> Any:
     """The optional dependency, on one thread."""
     try:
-        with warnings.catch_warnings():  # SWIG's types warn while they are made: an error there ends the process
-            warnings.simplefilter("ignore")
-            import itk
-            from itk import ParameterObject  # noqa: F401 - itk comes without elastix, too
+        import itk
+        from itk import ParameterObject  # noqa: F401 - itk comes without elastix, too
     except ImportError as error:
         raise ConfigError(
             "registration: expected itk-elastix, got no such package; install it: pip install 'spinesim[registration]'"
