@@ -285,7 +285,7 @@ def build_record(case: Case, names: dict[str, str], inputs: dict[str, InputFile]
         versions={name: version(name) for name in LIBRARIES},
         inputs=inputs,
         pathology=type(case.pathology).__name__,
-        parameters=case.pathology.model_dump(),
+        parameters=case.pathology.model_dump(mode="json"),
         seed=case.seed,
         goals={
             name: Goal(asked=asked, measured=round(measured, 3), native=round(native, 3))
