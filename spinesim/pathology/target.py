@@ -19,13 +19,13 @@ from spinesim.shape.shipped import read_shipped_model
 FIRMNESS = 0.6
 """Spread of a disc's wedge in scoliosis, as a share of what is usual (``WEDGE_LIMIT_DEG``; assumed)."""
 
-GENTLE_WEDGE_DEG = {"cervical": 6.0, "thoracic": 7.0, "lumbar": 10.0, "sacral": 10.0}
+GENTLE_WEDGE_DEG = {"cervical": 6.0, "thoracic": 7.0, "lumbar": 9.0, "sacral": 9.0}
 """Wedge that discs are given where it can be chosen: rigid bones with more of it meet at their facets."""
 
 NOD_RAD = float(np.deg2rad(3.0))
 """How far a joint's bend seen from the side differs from the patient's own."""
 
-TURN_SHARE, TURN_MOST = 0.3, 0.6
+TURN_SHARE, TURN_MOST = 0.15, 0.3
 """Share of what a joint can turn about the long axis that is usual in a curve, and that is most (assumed)."""
 
 BACK_SHARE = 0.05
