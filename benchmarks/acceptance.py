@@ -26,7 +26,7 @@ from spinesim.anatomy.measure import measure_discs, measure_spine
 from spinesim.anatomy.vertebra import Spine
 from spinesim.errors import PathologyError
 from spinesim.pathology.proposal import Proposal, goals_of, propose, read_goals
-from spinesim.pathology.rules import WEDGE_LIMIT_DEG, WEDGE_REFUSED
+from spinesim.pathology.rules import TWIST_LIMIT_DEG, WEDGE_LIMIT_DEG, WEDGE_REFUSED
 from spinesim.shape.chain import measure_chain, pose_spine
 from spinesim.shape.shipped import read_shipped_model
 
@@ -38,8 +38,6 @@ SMALLER = (0.5, 0.8)
 """Size of the other structural curves, as a share of the largest (assumed)."""
 
 COBB_DEG = (10.0, 70.0)
-AXIAL_DEG = {"cervical": 11.0, "thoracic": 11.0, "lumbar": 5.0}
-"""Axial rotation of a joint in scoliosis at most (White & Panjabi 1990, Pearcy 1985)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -114,7 +112,7 @@ def broken_rules(spine: Spine, proposal: Proposal) -> list[str]:
     moved, broken = proposal.moved, []
     for rank, turn in enumerate(_joint_turns_deg(spine, moved)):
         upper, lower = spine.levels[rank : rank + 2]
-        if turn > AXIAL_DEG[region(lower)]:
+        if turn > TWIST_LIMIT_DEG[region(lower)]:
             broken.append(f"axial rotation {upper.name}/{lower.name} {turn:.1f}")
     for native, disc in zip(measure_discs(spine), measure_discs(moved), strict=True):
         wedge, own = (float(np.rad2deg(abs(each.coronal_wedge))) for each in (disc, native))

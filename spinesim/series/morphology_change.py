@@ -14,13 +14,13 @@ from spinesim.anatomy.grid import apply_affine
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.locate import estimate_spine
 from spinesim.anatomy.scan import LabelMap, Scan
-from spinesim.anatomy.vertebra import Spine
+from spinesim.anatomy.vertebra import Vertebra
 from spinesim.deform.field import Field
 from spinesim.deform.local import Fading, build_local_field
-from spinesim.deform.solids import build_solids
+from spinesim.deform.solids import Solid, build_solids
 from spinesim.deform.warp import Carriage, warp_image, warp_labels
 from spinesim.errors import LabelError
-from spinesim.shape.bone import cut_bone
+from spinesim.shape.bone import Bone, cut_bone
 from spinesim.shape.change import Change, check_change, in_units, move_surface, solve_change
 from spinesim.shape.correspondence import Template
 from spinesim.shape.morphology import MorphologyModel, model_of
@@ -88,18 +88,19 @@ def change_morphology(
         raise LabelError(f"{scan.labels.source}: expected {level.name} whole, got none; choose another level")
     told("matching the model to the vertebra")
     specimen = match_specimen(Template(model.mean(level)), scan.labels, spine[level])
+    start = _begin(scan, spine[level], specimen, model, fading)
     if isinstance(asked, Change):
         check_change(asked)
-        return _carry_out(scan, spine, specimen, asked, {}, model, fading)
+        return _carry_out(start, asked, {})
     goal = in_units(model, asked, specimen.measures)
     best_aim, share = dict(goal), 1.0
-    best = _carry_out(scan, spine, specimen, solve_change(model, level, goal), goal, model, fading)
+    best = _carry_out(start, solve_change(model, level, goal), goal)
     for number in range(TRIES):
         if _missed(best) < NEAR_ENOUGH:
             break
         told(f"field: correction {number + 1}")
         aim = {name: best_aim[name] + share * (goal[name] - best.measured[name]) for name in goal}
-        case = _carry_out(scan, spine, specimen, solve_change(model, level, aim), goal, model, fading)
+        case = _carry_out(start, solve_change(model, level, aim), goal)
         if _missed(case) < _missed(best):
             best, best_aim = case, aim
         else:
@@ -112,27 +113,39 @@ def _missed(case: MorphologyCase) -> float:
     return max(abs(case.measured[name] - value) for name, value in case.asked.items())
 
 
-def _carry_out(
-    scan: Scan,
-    spine: Spine,
-    specimen: Specimen,
-    change: Change,
-    goal: dict[str, float],
-    model: MorphologyModel,
-    fading: Fading,
-) -> MorphologyCase:
-    """Field, warp and measurement of one change."""
-    vertebra, labels = spine[change.level], scan.labels
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """A scan and what is found in it once, however often the aim is corrected."""
+
+    scan: Scan
+    vertebra: Vertebra
+    specimen: Specimen
+    model: MorphologyModel
+    fading: Fading
+    bone: Bone
+    still: Points
+    solids: Mapping[int, Solid]
+
+
+def _begin(scan: Scan, vertebra: Vertebra, specimen: Specimen, model: MorphologyModel, fading: Fading) -> _Start:
+    """Find the bone, the points of others that hold still, and the solids of all."""
     surface = apply_affine(vertebra.world_from_vertebra, specimen.vertices)
-    still = still_points(labels, change.level, surface, fading.reach_mm)
-    motion = move_surface(model, change, specimen, vertebra, cut_bone(labels, vertebra), still)
-    field = build_local_field(motion, scan.grid, fading)
+    still = still_points(scan.labels, vertebra.level, surface, fading.reach_mm)
+    bone = cut_bone(scan.labels, vertebra)
+    return _Start(scan, vertebra, specimen, model, fading, bone, still, build_solids(scan.labels))
+
+
+def _carry_out(start: _Start, change: Change, goal: dict[str, float]) -> MorphologyCase:
+    """Field, warp and measurement of one change."""
+    labels, image, own = start.scan.labels, start.scan.image, start.specimen.measures
+    motion = move_surface(start.model, change, start.specimen, start.vertebra, start.bone, start.still)
+    field = build_local_field(motion, start.scan.grid, start.fading)
     carriages = {each: Carriage(np.eye(4), rigid=each != change.level) for each in labels.numbers}
-    warped = warp_labels(labels, build_solids(labels), carriages, field, scan.grid)
-    image = None if scan.image is None else warp_image(scan.image, field, scan.grid)[0]
+    warped = warp_labels(labels, start.solids, carriages, field, start.scan.grid)
     after = measure_vertebra(estimate_spine(warped)[change.level])
-    measured = {name: after[name] - specimen.measures[name] for name in after}
-    return MorphologyCase(Scan(warped, image), field, change, specimen, goal, measured, field.jacobian_range())
+    changed = Scan(warped, None if image is None else warp_image(image, field, start.scan.grid)[0])
+    measured = {name: after[name] - own[name] for name in after}
+    return MorphologyCase(changed, field, change, start.specimen, goal, measured, field.jacobian_range())
 
 
 def still_points(labels: LabelMap, level: Level, bone: Float[np.ndarray, "v 3"], reach_mm: float) -> Points:

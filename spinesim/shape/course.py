@@ -12,6 +12,7 @@ from spinesim.anatomy.levels import USUAL, Level
 from spinesim.anatomy.vertebra import Spine
 from spinesim.errors import GeometryError
 from spinesim.shape.chain import stack_joints
+from spinesim.shape.conditioning import STEP_MM
 from spinesim.shape.constraints import measure_posture
 from spinesim.shape.pose_model import PoseModel
 
@@ -23,9 +24,6 @@ BEYOND_RAD, HEAD_RAD = float(np.deg2rad(3.0)), float(np.deg2rad(4.0))
 
 GENTLE_ROUNDS, HOLD = 8, 2.0
 """Times that joints are made firmer at most, and how firm they are first (standard deviation over what they may)."""
-
-STEP_MM = 1e-4
-"""Step of the central differences, in the numbers of a row."""
 
 
 @dataclass(frozen=True, eq=False)

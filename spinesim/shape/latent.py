@@ -142,9 +142,12 @@ def _improved(old: Gaussian, filled: Float[np.ndarray, "n d"], seen: np.ndarray)
 def _turned(gaussian: Gaussian) -> Gaussian:
     """The same Gaussian with orthogonal modes, the widest first, the largest number of each positive."""
     directions, sizes, _ = np.linalg.svd(gaussian.modes, full_matrices=False)
-    modes = directions * sizes
-    signs = np.sign(modes[np.abs(modes).argmax(axis=0), np.arange(modes.shape[1])])
-    return Gaussian(gaussian.mean, modes * signs, gaussian.noise_var)
+    return Gaussian(gaussian.mean, facing_up(directions * sizes), gaussian.noise_var)
+
+
+def facing_up(modes: Float[np.ndarray, "d q"]) -> Float[np.ndarray, "d q"]:
+    """The same columns, the largest number of each positive: a mode's sign says nothing."""
+    return modes * np.sign(modes[np.abs(modes).argmax(axis=0), np.arange(modes.shape[1])])
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,8 +200,7 @@ def weighted_gaussian(rows: Float[np.ndarray, "n d"], weights: Float[np.ndarray,
     values, vectors = values[::-1], vectors[:, ::-1]
     noise = float(values[modes:].mean())
     kept = vectors[:, :modes] * np.sqrt(np.maximum(values[:modes] - noise, 0.0))
-    signs = np.sign(kept[np.abs(kept).argmax(axis=0), np.arange(modes)])
-    return Gaussian(mean, kept * signs, noise)
+    return Gaussian(mean, facing_up(kept), noise)
 
 
 def fit_principal(rows: Float[np.ndarray, "n d"], modes: int, spent: int = 1) -> Gaussian:
@@ -225,7 +227,5 @@ def fit_principal(rows: Float[np.ndarray, "n d"], modes: int, spent: int = 1) ->
     _, sizes, directions = np.linalg.svd(rows, full_matrices=False)
     variances = sizes**2 / free
     noise = max(float(variances[modes:].sum()) / (rows.shape[1] - modes), 1e-12 * float(variances[0]))
-    kept = directions[:modes].T
-    signs = np.sign(kept[np.abs(kept).argmax(axis=0), np.arange(modes)])
     lengths = np.sqrt(np.maximum(variances[:modes] - noise, 0.0))
-    return Gaussian(np.zeros(rows.shape[1]), kept * signs * lengths, noise)
+    return Gaussian(np.zeros(rows.shape[1]), facing_up(directions[:modes].T) * lengths, noise)

@@ -58,11 +58,7 @@ def read_pose_model(path: str | Path) -> PoseModel:
     parts, told = read_parts(path, "pose model")
     if "kind" in parts:
         raise ConfigError(f"{path}: expected a pose model, got a {parts['kind']} model; give the right file")
-    version = int(parts["version"])
-    if version != VERSION:
-        raise ConfigError(f"{path}: expected a pose model of version {VERSION}, got {version}; fit it again")
-    if told != checksum_of(parts):
-        raise ConfigError(f"{path}: expected a whole pose model, got one that fails its checksum; fit it again")
+    check_parts(path, "pose model", parts, told, VERSION)
     levels = tuple(Level[str(name)] for name in parts["levels"])
     gaussian = Gaussian(parts["row_mean"], parts["modes"], float(parts["noise_var"]))
     anatomy = _unpack(levels, parts["plates"], parts["sizes"]) if "plates" in parts else None
@@ -124,6 +120,21 @@ def read_parts(path: str | Path, kind: str) -> tuple[dict[str, Any], str]:
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ConfigError(f"{path}: expected a {kind} (npz), got something else; fit it again") from error
     return parts, told
+
+
+def check_parts(path: str | Path, kind: str, parts: dict[str, Any], told: str, version: int) -> None:
+    """Hold a model's file against the version that is read, and against its checksum.
+
+    Raises
+    ------
+    ConfigError
+        When it is of another version, or damaged.
+    """
+    found = int(parts["version"])
+    if found != version:
+        raise ConfigError(f"{path}: expected a {kind} of version {version}, got {found}; fit it again")
+    if told != checksum_of(parts):
+        raise ConfigError(f"{path}: expected a whole {kind}, got one that fails its checksum; fit it again")
 
 
 def checksum_of(parts: dict[str, Any]) -> str:

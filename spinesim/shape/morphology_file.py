@@ -12,7 +12,7 @@ from spinesim.anatomy.levels import Level
 from spinesim.anatomy.writing import replacing
 from spinesim.errors import ConfigError
 from spinesim.shape.latent import Gaussian
-from spinesim.shape.model_file import checksum_of, read_parts
+from spinesim.shape.model_file import check_parts, checksum_of, read_parts
 from spinesim.shape.morphology import MorphologyModel
 
 VERSION = 1
@@ -48,12 +48,7 @@ def read_morphology(path: str | Path) -> tuple[MorphologyModel, ...]:
     parts, told = read_parts(path, "morphology model")
     if str(parts.get("kind")) != KIND:
         raise ConfigError(f"{path}: expected a morphology model, got a model of another kind; give the right file")
-    if int(parts["version"]) != VERSION:
-        raise ConfigError(
-            f"{path}: expected a morphology model of version {VERSION}, got {int(parts['version'])}; fit it again"
-        )
-    if told != checksum_of(parts):
-        raise ConfigError(f"{path}: expected a whole morphology model, got one that fails its checksum; fit it again")
+    check_parts(path, "morphology model", parts, told, VERSION)
     return tuple(_unpack(parts, rank) for rank in range(int(parts["groups"])))
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from spinesim.anatomy.vertebra import Spine
 from spinesim.shape.chain import measure_chain
-from spinesim.shape.latent import Gaussian
+from spinesim.shape.latent import Gaussian, facing_up
 from spinesim.shape.pose_model import MM_PER_RADIAN, PoseModel
 
 
@@ -63,8 +63,7 @@ def build_pose_model(mean: Spine, spread: Spread, cases: int) -> PoseModel:
     longer.reshape(count - 1, 6)[:, 3:] = spread.size * chain.lower_from_upper[:, :3, 3]
     directions, sizes, _ = np.linalg.svd(np.hstack([*rows, longer]), full_matrices=False)
     kept = sizes > 1e-6 * sizes[0]
-    signs = np.sign(directions[np.abs(directions).argmax(axis=0), np.arange(len(sizes))])
-    modes = (directions * signs * sizes)[:, kept]
+    modes = (facing_up(directions) * sizes)[:, kept]
     gaussian = Gaussian(np.zeros(len(modes)), modes, spread.joint_mm**2)
     own = Spine(tuple(v.moved(np.linalg.inv(v.world_from_vertebra)) for v in mean))
     return PoseModel(chain.levels, chain.lower_from_upper, gaussian, cases, own)
