@@ -9,24 +9,26 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 import spinesim
+from spinesim.anatomy.curves import coronal_tilt
 from spinesim.anatomy.levels import Level, region
 from spinesim.anatomy.measure import measure_discs, measure_spine
 from spinesim.anatomy.vertebra import Spine
 from spinesim.errors import PathologyError
-from spinesim.pathology.proposal import Proposal, goals_of, propose, read_goals
-from spinesim.pathology.rules import TWIST_LIMIT_DEG, WEDGE_LIMIT_DEG, WEDGE_REFUSED
+from spinesim.pathology.proposal import goals_of, propose, read_goals
 from spinesim.shape.chain import measure_chain, pose_spine
 from spinesim.shape.shipped import read_shipped_model
 
@@ -38,6 +40,30 @@ SMALLER = (0.5, 0.8)
 """Size of the other structural curves, as a share of the largest (assumed)."""
 
 COBB_DEG = (10.0, 70.0)
+
+FLEXION_DEG = {"cervical": 9.0, "thoracic": 5.0, "lumbar": 16.0}
+FLEXION_DEG |= {"T7": 7.0, "T8": 8.0, "T9": 8.0, "T10": 8.0, "T11": 14.0, "T12": 20.0}
+FLEXION_DEG |= {"T1": 9.0, "L1": 20.0, "L3": 18.0, "L4": 17.0, "L5": 21.0}
+"""Flexion or extension of a joint from its own neutral place, by its lower level (White & Panjabi 1990, high range)."""
+
+TWIST_DEG = {"cervical": 11.0, "thoracic": 11.0, "lumbar": 5.0}
+"""Axial rotation of a joint in scoliosis (White & Panjabi 1990, Pearcy 1984)."""
+
+SLIDE_MM = {"cervical": 3.5, "thoracic": 2.5, "lumbar": 4.5}
+"""Translation of a joint (White & Panjabi 1990)."""
+
+LOWEST_MM = {"cervical": 1.5, "thoracic": 1.0, "lumbar": 2.0}
+HIGHEST_MM = {"cervical": 8.0, "thoracic": 9.0, "lumbar": 16.0}
+"""Disc heights (Fletcher 2015, Clouthier 2023; Zhang 2018)."""
+
+DISC_WEDGE_DEG = {"cervical": 10.0, "thoracic": 10.0, "lumbar": 15.0}
+"""Usual coronal wedge of a disc in scoliosis (spread of the shares in Ding 2011)."""
+
+WEDGE_DEG, LENGTHENING = 16.0, 2.0
+"""Coronal wedge of a vertebra (Okuwaki 2023), and what a bend may add to the length of the centre line in percent."""
+
+ROUNDING = 0.05
+"""A rule is broken by more than this (degrees, mm, percent)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -70,13 +96,14 @@ def run(seed: int, share: float) -> dict[str, object]:
     try:
         proposal = propose(asked, spine, goals_of(asked), seed)
     except PathologyError as refusal:
-        return said | {"outcome": "refused", "off_deg": "", "variability": "", "broken": str(refusal)}
+        return said | {"outcome": "refused", "off_deg": "", "variability": "", "broken": str(refusal), "told": ""}
     measured = read_goals(asked, measure_spine(proposal.moved))
     off = max(abs(measured[name] - value) for name, value in goals_of(asked).items())
-    broken = "; ".join(broken_rules(spine, proposal))
+    broken = "; ".join(broken_rules(spine, proposal.moved))
+    told = "; ".join(told_rules(spine, proposal.moved, asked))
     outcome = "missed" if off > 1.0 else "broken" if broken else "met"
-    variability = proposal.details["variability_taken"]
-    return said | {"outcome": outcome, "off_deg": round(off, 3), "variability": variability, "broken": broken}
+    taken = proposal.details["variability_taken"]
+    return said | {"outcome": outcome, "off_deg": round(off, 3), "variability": taken, "broken": broken, "told": told}
 
 
 def draw_request(lenke: int, share: float, rng: np.random.Generator) -> spinesim.Scoliosis:
@@ -107,28 +134,99 @@ def anatomy() -> Spine:
     return found
 
 
-def broken_rules(spine: Spine, proposal: Proposal) -> list[str]:
-    """Hard rules of ``acceptance.csv`` that a planned spine breaks, read off the spine itself."""
-    moved, broken = proposal.moved, []
-    for rank, turn in enumerate(_joint_turns_deg(spine, moved)):
-        upper, lower = spine.levels[rank : rank + 2]
-        if turn > TWIST_LIMIT_DEG[region(lower)]:
-            broken.append(f"axial rotation {upper.name}/{lower.name} {turn:.1f}")
-    for native, disc in zip(measure_discs(spine), measure_discs(moved), strict=True):
-        wedge, own = (float(np.rad2deg(abs(each.coronal_wedge))) for each in (disc, native))
-        if wedge > max(own, WEDGE_REFUSED * WEDGE_LIMIT_DEG[region(disc.upper)]):
-            broken.append(f"disc wedge {disc.upper.name}/{disc.lower.name} {wedge:.1f}")
-    return broken
+def broken_rules(before: Spine, after: Spine) -> list[str]:
+    """Hard rules of ``acceptance.csv`` that a planned spine breaks, read off its plates; its own excess is allowed."""
+    readings = (
+        ("flexion", turns_deg(before, after)[:, 0], limits(before, FLEXION_DEG)),
+        ("axial rotation", turns_deg(before, after)[:, 2], limits(before, TWIST_DEG)),
+        ("translation", slides_mm(before, after), limits(before, SLIDE_MM)),
+        ("body penetration", -rim_gaps_mm(after), np.maximum(0.0, -rim_gaps_mm(before))),
+        ("disc too low", -heights_mm(after), -np.minimum(limits(before, LOWEST_MM), heights_mm(before))),
+        ("wedge of a vertebra", wedges_deg(after) - wedges_deg(before), np.full(len(before), WEDGE_DEG)),
+        ("length in %", np.array([100 * (length_mm(after) / length_mm(before) - 1)]), np.array([LENGTHENING])),
+    )
+    return [exceeded for reading in readings for exceeded in _exceeded(before, *reading)]
 
 
-def _joint_turns_deg(before: Spine, after: Spine) -> np.ndarray:
-    """What each joint was turned by about the long axis of its lower level, from the head down."""
-    turned = Rotation.from_matrix((_joints(after) @ np.linalg.inv(_joints(before)))[:, :3, :3])
-    return np.abs(np.rad2deg(turned.as_rotvec()[:, 2]))
+def told_rules(before: Spine, after: Spine, asked: spinesim.Scoliosis) -> list[str]:
+    """Soft rules of ``acceptance.csv`` that a planned spine breaks."""
+    measures, own = measure_spine(after), measure_discs(before)
+    wedges, native = (np.array([np.rad2deg(disc.coronal_wedge) for disc in discs]) for discs in (measures.discs, own))
+    turn = np.rad2deg([measures.rotation[level] for level in asked.apex_levels])
+    kyphosis = np.rad2deg(measures.kyphosis[Level.T1, Level.T12])
+    readings = (
+        ("disc wedge", wedges, np.maximum(limits(before, DISC_WEDGE_DEG), np.abs(native))),
+        ("disc too high", heights_mm(after), np.maximum(limits(before, HIGHEST_MM), heights_mm(before))),
+        ("apical rotation", turn, np.full(len(turn), min(60.0, 0.32 * asked.cobb_deg + 24.0))),
+        ("kyphosis T1-T12", np.array([kyphosis - 40.0]), np.array([40.0])),
+    )
+    return [exceeded for reading in readings for exceeded in _exceeded(before, *reading)]
 
 
-def _joints(spine: Spine) -> np.ndarray:
-    return measure_chain(spine).lower_from_upper
+def _exceeded(spine: Spine, rule: str, values: np.ndarray, most: np.ndarray) -> list[str]:
+    """A line for the joint (or vertebra, or spine) that exceeds a rule the most, if one does."""
+    if rule in ("flexion", "axial rotation", "disc wedge", "wedge of a vertebra", "apical rotation", "kyphosis T1-T12"):
+        values = np.abs(values)
+    worst = int((values - most).argmax())
+    where = spine.levels[worst].name if len(values) > 1 else ""
+    return [f"{rule} {where} {values[worst]:.2f}"] if values[worst] > most[worst] + ROUNDING else []
+
+
+def limits(spine: Spine, by_lower: dict[str, float]) -> np.ndarray:
+    """What each joint may have, by the region of its lower level, or by the level itself where it is named."""
+    return np.array([by_lower.get(lower.name, by_lower[region(lower)]) for lower in spine.levels[1:]])
+
+
+def turns_deg(before: Spine, after: Spine) -> np.ndarray:
+    """What each joint was turned by, as a rotation vector in the axes of its lower level, from the head down."""
+    new, old = (measure_chain(spine).lower_from_upper[:, :3, :3] for spine in (after, before))
+    return np.rad2deg(Rotation.from_matrix(new @ np.swapaxes(old, 1, 2)).as_rotvec())
+
+
+def slides_mm(before: Spine, after: Spine) -> np.ndarray:
+    """How far each upper plate slid along the middle plane of its disc."""
+    return np.linalg.norm(_sides(after) - _sides(before), axis=1)
+
+
+def _sides(spine: Spine) -> np.ndarray:
+    """Where each upper plate's centre lies beside the lower one's, in the lower vertebra's right and forward."""
+    found = []
+    for above, below in pairwise(spine):
+        across = above.inferior.centre - below.superior.centre
+        up = above.inferior.normal + below.superior.normal
+        up /= np.linalg.norm(up)
+        found.append(below.axes[:, :2].T @ (across - (across @ up) * up))
+    return np.array(found)
+
+
+def rim_gaps_mm(spine: Spine) -> np.ndarray:
+    """Least height of the upper body's elliptic rim over the plate below it."""
+    round_ = np.linspace(0, 2 * np.pi, 72, endpoint=False)
+    found = []
+    for above, below in pairwise(spine):
+        wide = above.axes[:, 0] * (above.width_mm + below.width_mm) / 4
+        deep = above.axes[:, 1] * (above.depth_mm + below.depth_mm) / 4
+        normal = above.inferior.normal
+        rim = np.outer(np.cos(round_), wide) + np.outer(np.sin(round_), deep)
+        rim += above.inferior.centre - (rim @ normal)[:, None] * normal
+        found.append(((rim - below.superior.centre) @ below.superior.normal).min())
+    return np.array(found)
+
+
+def heights_mm(spine: Spine) -> np.ndarray:
+    """Disc heights, from the head down."""
+    return np.array([disc.height_mm for disc in measure_discs(spine)])
+
+
+def wedges_deg(spine: Spine) -> np.ndarray:
+    """Coronal angle between the plates of each vertebra."""
+    axes = spine.patient_axes
+    return np.rad2deg([coronal_tilt(v.superior, axes) - coronal_tilt(v.inferior, axes) for v in spine])
+
+
+def length_mm(spine: Spine) -> float:
+    """Length of the line through the centres."""
+    return float(np.linalg.norm(np.diff([v.centre for v in spine], axis=0), axis=1).sum())
 
 
 def render(rows: Sequence[dict[str, object]]) -> str:
@@ -149,8 +247,19 @@ def render(rows: Sequence[dict[str, object]]) -> str:
         "",
         f"Of {len(planned)} planned spines {100 * met / len(planned):.1f} % meet all; they have"
         f" {taken.mean():.2f} of the drawn difference on average, {100 * (taken == 0).mean():.0f} % none of it.",
+        "",
+        f"Soft rules, in percent of the planned spines: {_shares(planned, 'told')}.",
+        f"Hard rules that were broken: {_shares(planned, 'broken')}.",
     ]
     return "\n".join(lines)
+
+
+def _shares(rows: Sequence[dict[str, object]], column: str) -> str:
+    """How many rows name each rule, in percent."""
+    named = Counter(
+        re.split(r" (?:[CTL]\d+ )?-?[\d.]+$", rule)[0] for row in rows for rule in str(row[column]).split("; ") if rule
+    )
+    return ", ".join(f"{rule} {100 * count / len(rows):.1f}" for rule, count in named.most_common()) or "none"
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from spinesim.anatomy.levels import Level, region
@@ -34,6 +35,20 @@ On LIDC-IDRI-0001 discs of 20 degrees took the worst bone 0.3 mm from a rigid mo
 
 TWIST_LIMIT_DEG = {"cervical": 11.0, "thoracic": 11.0, "lumbar": 5.0, "sacral": 5.0}
 """What a joint is twisted about its long axis at most in scoliosis, by its lower level (White & Panjabi 1990)."""
+
+FLEXION_LIMIT_DEG = {"cervical": 9.0, "thoracic": 5.0, "lumbar": 16.0, "sacral": 24.0}
+FLEXION_OF_DEG = {
+    Level.T1: 9.0,
+    Level.T7: 7.0,
+    **dict.fromkeys((Level.T8, Level.T9, Level.T10), 8.0),
+    Level.T11: 14.0,
+    **dict.fromkeys((Level.T12, Level.T13, Level.L1), 20.0),
+    Level.L3: 18.0,
+    Level.L4: 17.0,
+    **dict.fromkeys((Level.L5, Level.L6), 21.0),
+}
+"""What a joint is bent forward or back at most, by the region of its lower level, or by the level itself
+(White & Panjabi 1990, high range; C7/T1 for the neck and T1, whose neighbours give more)."""
 
 VERTEBRAL_WEDGE_LIMIT_DEG = 16.0
 """Coronal wedge of one vertebra: mean plus three standard deviations at the apex, 6.8 + 3 x 3.1 (Okuwaki 2023)."""
@@ -103,19 +118,33 @@ def _check_discs(bent: BentSpine) -> list[Breach]:
 
 
 def _check_joints(bent: BentSpine) -> list[Breach]:
-    twists = joint_twists_deg(bent)
-    limits = np.array([TWIST_LIMIT_DEG[region(level)] for level in bent.spine.levels[1:]])
-    worst = int((np.abs(twists) / limits).argmax())
-    if abs(twists[worst]) <= limits[worst]:
-        return []
-    upper, lower = bent.spine.levels[worst : worst + 2]
-    rule = f"no joint is twisted about its long axis by more than {limits[worst]:.0f} degrees (White & Panjabi 1990)"
-    return [Breach(rule, f"{abs(twists[worst]):.1f} at {upper.name}/{lower.name}", hard=True)]
+    turned, below = joint_turns(bent), bent.spine.levels[1:]
+    twist = np.array([TWIST_LIMIT_DEG[region(level)] for level in below])
+    flexion = np.array([flexion_limit_deg(level) for level in below])
+    found = []
+    for way, values, limits in (
+        ("twisted about its long axis", turned[:, 2], twist),
+        ("bent forward or back", turned[:, 0], flexion),
+    ):
+        worst = int((np.abs(values) / limits).argmax())
+        if abs(values[worst]) > limits[worst]:
+            upper, lower = bent.spine.levels[worst : worst + 2]
+            rule = f"no joint is {way} by more than {limits[worst]:.0f} degrees (White & Panjabi 1990)"
+            found.append(Breach(rule, f"{abs(values[worst]):.1f} at {upper.name}/{lower.name}", hard=True))
+    return found
 
 
-def joint_twists_deg(bent: BentSpine) -> np.ndarray:
-    """What a bend turns each level against the one below it, about the lower one's long axis (degrees, to the left)."""
+def flexion_limit_deg(lower: Level) -> float:
+    """What a joint is bent forward or back at most, by its lower level."""
+    return FLEXION_OF_DEG.get(lower, FLEXION_LIMIT_DEG[region(lower)])
+
+
+def joint_turns(bent: BentSpine) -> Float[np.ndarray, "m 3"]:
+    """What a bend turns each level against the one below it: a rotation vector in the lower one's axes, in degrees.
+
+    The numbers are extension, lean to the left, and turn of the front to the left.
+    """
     turned = bent.whole[:, :3, :3]
     lower = np.array([v.axes for v in bent.spine])[1:]
     between = np.swapaxes(lower, 1, 2) @ np.swapaxes(turned[1:], 1, 2) @ turned[:-1] @ lower
-    return np.rad2deg(Rotation.from_matrix(between).as_rotvec()[:, 2])
+    return np.rad2deg(Rotation.from_matrix(between).as_rotvec())
