@@ -97,7 +97,7 @@ def run(seed: int, share: float) -> dict[str, object]:
         proposal = propose(asked, spine, goals_of(asked), seed)
     except PathologyError as refusal:
         return said | {"outcome": "refused", "off_deg": "", "variability": "", "broken": str(refusal), "told": ""}
-    measured = read_goals(asked, measure_spine(proposal.moved))
+    measured = read_goals(asked, measure_spine(proposal.moved), measure_spine(spine))
     off = max(abs(measured[name] - value) for name, value in goals_of(asked).items())
     broken = "; ".join(broken_rules(spine, proposal.moved))
     told = "; ".join(told_rules(spine, proposal.moved, asked))

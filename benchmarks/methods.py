@@ -249,7 +249,8 @@ def measure_outcome(outcome: Outcome) -> dict[str, Any]:
         "rms_mean_mm": f"{np.mean(rms):.3f}",
     }
     try:
-        native, now = (read_goals(ASKED, measure_spine(s))["cobb_deg"] for s in (spine, estimate_spine(outcome.after)))
+        measured = [measure_spine(each) for each in (spine, estimate_spine(outcome.after))]
+        native, now = (read_goals(ASKED, each, measured[0])["cobb_deg"] for each in measured)
         return found | {"cobb_change_deg": f"{now - native:+.1f}"}
     except SpinesimError:
         return found | {"cobb_change_deg": "not measured"}

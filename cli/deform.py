@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from .options import labels_option, mapping_option, quiet_option, resample_option, scheme_option, telling  # noqa: TID251
+from .options import (  # noqa: TID251 - relative, as it must be
+    labels_option,
+    mapping_option,
+    output_options,
+    quiet_option,
+    resample_option,
+    run_and_tell,
+    scheme_option,
+)
 
 
 @click.command()
@@ -33,21 +41,7 @@ from .options import labels_option, mapping_option, quiet_option, resample_optio
 @click.option(
     "--offset", "offset_mm", type=float, default=0.0, show_default=True, help="Top to the right of bottom, mm."
 )
-@click.option(
-    "--grid",
-    "extent",
-    type=click.Choice(["same", "fit"]),
-    default="same",
-    show_default=True,
-    help="fit: loses no bone.",
-)
-@click.option("--spacing", type=float, nargs=3, help="Other voxels, mm along the file's own axes.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write [default: named after the request].")
-@click.option("--overwrite", is_flag=True, help="Replace a folder that an earlier case was written to.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, or a GPU through PyTorch: cuda, cuda:1.")
-@click.option(
-    "--compress/--no-compress", default=True, show_default=True, help="Write .nii.gz, or plain .nii, which is faster."
-)
+@output_options
 @click.option(
     "--variability",
     type=float,
@@ -66,27 +60,14 @@ from .options import labels_option, mapping_option, quiet_option, resample_optio
 @mapping_option
 @resample_option
 @quiet_option
-def deform(ct: Path | None, labels: Path | None, extent: Any, spacing: Any, seed: int, **options: Any) -> None:
+def deform(ct: Path | None, labels: Path | None, seed: int, **options: Any) -> None:
     """Deform CT, with its vertebra labels, into a scoliosis of the Cobb angle asked.
 
     Without CT and labels the built-in phantom is deformed. With labels alone, the label map is.
     """
     from spinesim.pathology.scoliosis import Scoliosis
-    from spinesim.series.case import OutputGrid
-    from spinesim.series.job import Job, run_job
 
-    reading = {key: options.pop(key) for key in ("scheme", "mapping", "resample_labels", "device")}
-    quiet, out = (options.pop(key) for key in ("quiet", "out"))
-    writing = {key: options.pop(key) for key in ("overwrite", "compress")}
-    scoliosis = Scoliosis(**options)
-    target = out or Path(f"scoliosis_cobb-{scoliosis.cobb_deg:g}_apex-{scoliosis.apex.replace('/', '')}")
-    job = Job(ct, labels, scoliosis, target, OutputGrid(extent, spacing or None), seed, **writing, **reading)
-    with telling(quiet) as told:
-        case, files = run_job(job, told)
-    if not quiet:
-        for line in [*(f"warning: {text}" for text in (*case.findings, *case.warnings))]:
-            click.echo(line, err=True)
-        for name, (asked, measured, native) in case.goals.items():
-            click.echo(f"{name}: asked {asked:g}, measured {measured:.1f} (before: {native:.1f})")
-        click.echo(f"picture: {files['picture']}")
-        click.echo(f"written: {target}")
+    asked = {key: options.pop(key) for key in Scoliosis.model_fields if key in options}
+    scoliosis = Scoliosis(**asked)
+    named = Path(f"scoliosis_cobb-{scoliosis.cobb_deg:g}_apex-{scoliosis.apex.replace('/', '')}")
+    run_and_tell(ct, labels, scoliosis, options.pop("out") or named, seed, options)

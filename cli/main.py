@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "deform": "Deform a healthy scan, or the built-in phantom, into scoliosis.",
+    "simulate": "Simulate fractures, curves and more from a configuration.",
     "phantom": "Make the built-in healthy CT, with labels of all its structures.",
     "measure": "Measure curves, angles, rotations, discs and heights on a label map.",
     "shape": "Fit statistical shape models of the spine; sample, show and score them.",
@@ -79,7 +80,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="spinesim", message="%(prog)s %(version)s")
 def main() -> None:
-    """Deform a healthy spine CT into scoliosis, and measure what came of it."""
+    """Deform a healthy spine CT into what a patient could have, and measure what came of it."""
 
 
 @contextmanager

@@ -32,6 +32,35 @@ resample_option = click.option(
     help="Carry the labels to the grid of the CT where the two differ.",
 )
 
+_output_options = (
+    click.option(
+        "--grid",
+        "extent",
+        type=click.Choice(["same", "fit"]),
+        default="same",
+        show_default=True,
+        help="fit: loses no bone.",
+    ),
+    click.option("--spacing", type=float, nargs=3, help="Other voxels, mm along the file's own axes."),
+    click.option("--out", type=click.Path(path_type=Path), help="Folder to write [default: named after the request]."),
+    click.option("--overwrite", is_flag=True, help="Replace a folder that an earlier case was written to."),
+    click.option("--device", default="cpu", show_default=True, help="cpu, or a GPU through PyTorch: cuda, cuda:1."),
+    click.option(
+        "--compress/--no-compress",
+        default=True,
+        show_default=True,
+        help="Write .nii.gz, or plain .nii, which is faster.",
+    ),
+)
+
+
+def output_options(command: Any) -> Any:
+    """Add the options of a command that writes a case."""
+    for option in reversed(_output_options):
+        command = option(command)
+    return command
+
+
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print nothing but warnings and errors.")
 
 
@@ -51,3 +80,25 @@ class telling:  # noqa: N801 - used as a function
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
+
+
+def run_and_tell(
+    ct: Path | None, labels: Path | None, pathology: Any, target: Path, seed: int, options: dict[str, Any]
+) -> None:
+    """Run a job with the options of ``output_options`` and of reading, and say what came of it."""
+    from spinesim.series.case import OutputGrid
+    from spinesim.series.job import Job, run_job
+
+    quiet = options.pop("quiet")
+    output = OutputGrid(options.pop("extent"), options.pop("spacing") or None)
+    job = Job(ct, labels, pathology, target, output, seed, **options)
+    with telling(quiet) as told:
+        case, files = run_job(job, told)
+    if quiet:
+        return
+    for text in (*case.findings, *case.warnings):
+        click.echo(f"warning: {text}", err=True)
+    for name, (asked, measured, native) in case.goals.items():
+        click.echo(f"{name}: asked {asked:g}, measured {measured:.1f} (before: {native:.1f})")
+    click.echo(f"picture: {files['picture']}")
+    click.echo(f"written: {target}")

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from spinesim.anatomy.measure import measure_spine
     from spinesim.anatomy.reading import read_labels, read_scan, read_volume
     from spinesim.errors import SpinesimError
+    from spinesim.pathology.combination import Combination
+    from spinesim.pathology.configuration import read_configuration
+    from spinesim.pathology.fracture import Fracture
     from spinesim.pathology.scoliosis import Scoliosis
     from spinesim.phantom import Phantom, PhantomParameters, build_phantom, build_whole_phantom
     from spinesim.series.case import Case, OutputGrid, simulate
@@ -28,6 +31,9 @@ _HOMES = {
     "read_scan": "anatomy.reading",
     "read_volume": "anatomy.reading",
     "SpinesimError": "errors",
+    "Combination": "pathology.combination",
+    "read_configuration": "pathology.configuration",
+    "Fracture": "pathology.fracture",
     "Scoliosis": "pathology.scoliosis",
     "Phantom": "phantom",
     "PhantomParameters": "phantom",
@@ -43,6 +49,8 @@ _HOMES = {
 
 __all__ = [
     "Case",
+    "Combination",
+    "Fracture",
     "OutputGrid",
     "Phantom",
     "PhantomParameters",
@@ -52,6 +60,7 @@ __all__ = [
     "build_whole_phantom",
     "estimate_spine",
     "measure_spine",
+    "read_configuration",
     "read_labels",
     "read_scan",
     "read_volume",

@@ -15,7 +15,7 @@ from spinesim.anatomy.scan import Scan, Storage, Volume
 from spinesim.anatomy.writing import write_labels, write_volume
 from spinesim.deform.deformation import carriages_of
 from spinesim.deform.solids import build_solids
-from spinesim.deform.warp import carry_rigidly
+from spinesim.deform.warp import carry_quickly
 from spinesim.pathology.proposal import goals_of, propose
 from spinesim.pathology.scoliosis import Scoliosis
 from spinesim.phantom import PhantomParameters, build_phantom
@@ -92,7 +92,7 @@ def small_cohort(small_phantom, tmp_path_factory):
     for cobb, apex, side in SMALL_BENDS:
         scoliosis = Scoliosis(cobb_deg=cobb, apex=apex, direction=side, kyphosis_per_cobb=0.2)
         carriages = carriages_of(propose(scoliosis, spine, goals_of(scoliosis)).plan)
-        maps.append(carry_rigidly(small_phantom.labels, solids, carriages, small_phantom.grid))
+        maps.append(carry_quickly(small_phantom.labels, solids, carriages, small_phantom.grid))
     for rank, labels in enumerate(maps):
         (home / f"sub-{rank}").mkdir()
         write_labels(labels, home / f"sub-{rank}" / f"sub-{rank}_seg{'-vert_msk' * (rank % 2)}.nii.gz")

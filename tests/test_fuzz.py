@@ -714,7 +714,7 @@ def check_case(out: Path, ct: Path | None, subject: Subject, asked: float) -> No
     assert set(labels.present) == before - left
     assert not left or record.geometry_out == record.geometry_in
     again = measure_spine(estimate_spine(labels))
-    cobb = read_goals(Scoliosis(**record.parameters), again)["cobb_deg"]
+    cobb = read_goals(Scoliosis(**record.parameters), again, again)["cobb_deg"]
     assert cobb == pytest.approx(record.goals["cobb_deg"].measured, abs=0.01)
     assert abs(cobb - asked) <= 1
     assert abs(moved_cobb(record, subject.laying[2]) - asked) < 2.5 * max(record.geometry_in.spacing_mm)

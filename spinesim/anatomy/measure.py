@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -104,6 +105,53 @@ def measure_discs(spine: Spine) -> tuple[Disc, ...]:
         sagittal = sagittal_tilt(below.superior, axes) - sagittal_tilt(above.inferior, axes)
         discs.append(Disc(above.level, below.level, height, coronal, sagittal))
     return tuple(discs)
+
+
+FractureType = Literal["none", "wedge", "biconcave", "crush"]
+
+SUNKEN = 0.5
+"""A body whose back lost this share of the greatest loss is crushed, not wedged or biconcave."""
+
+
+@dataclass(frozen=True)
+class HeightLoss:
+    """Shares of its own healthy height that a body lost, and what Genant calls that (0 to 3, and a type)."""
+
+    anterior: float
+    middle: float
+    posterior: float
+    left: float
+    right: float
+
+    @property
+    def worst(self) -> float:
+        """The greatest of them."""
+        return max(self.anterior, self.middle, self.posterior, self.left, self.right)
+
+    @property
+    def grade(self) -> int:
+        """Genant grade of the greatest loss."""
+        return int(np.searchsorted(GENANT_LOSS, self.worst, side="right"))
+
+    @property
+    def type(self) -> FractureType:
+        """Type after Genant: crushed where the back sank too, else by where the loss is greatest."""
+        if self.grade == 0:
+            return "none"
+        if self.posterior >= SUNKEN * self.worst and min(self.left, self.right) >= SUNKEN * self.worst:
+            return "crush"
+        return "biconcave" if self.middle >= max(self.anterior, self.left, self.right) else "wedge"
+
+
+def height_loss(heights: BodyHeights, healthy: BodyHeights) -> HeightLoss:
+    """Hold a body's heights against those that it had.
+
+    References
+    ----------
+    Genant HK et al. (1993). J Bone Miner Res 8:1137-1148; six points, with the body's own healthy heights as reference.
+    """
+    places = ("anterior", "middle", "posterior", "left", "right")
+    return HeightLoss(**{place: 1 - getattr(heights, place) / getattr(healthy, place) for place in places})
 
 
 def genant_grade(vertebra: Vertebra, spine: Spine) -> int:

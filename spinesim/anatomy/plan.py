@@ -1,25 +1,38 @@
-"""A plan: which parts of which bones move, and along which way."""
+"""A plan: which parts of which bones move, along which way, and which tissue changes with them."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation, Slerp
 
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import read_only
+from spinesim.errors import PathologyError
+
+Points = Float[np.ndarray, "n 3"]
+
+Where = Callable[[Points], Bool[np.ndarray, " n"]]
+"""Tells which points (mm, in a vertebra's frame at rest) belong to something."""
+
+
+KNOTS = 17
+"""Times at which the way of an anchor is written down between rest and the end."""
 
 
 class Part(Enum):
-    """Part of a vertebra that moves as one."""
+    """Part of a vertebra that moves as one. The bone as a whole goes where its arch goes."""
 
     WHOLE = "whole"
     SUPERIOR = "superior end plate"
     INFERIOR = "inferior end plate"
     ARCH = "posterior arch"
+    FRAGMENT = "fragment"
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,21 +66,53 @@ class Motion:
         reached = np.column_stack([np.interp(times, even, column) for column in places.T])
         return motions_about(turns, self.pivot, reached)
 
+    def then(self, later: Motion) -> Motion:
+        """Go this way in the first half of the time, and on by a later motion in the second."""
+        return Motion(self.pivot, np.concatenate([self.knots, (later.knots @ self.last)[1:]]))
+
 
 @dataclass(frozen=True, eq=False)
 class Anchor:
-    """A part of a level and its motion."""
+    """A part of a level and its motion; ``where`` outlines the part, if it is not the usual one of that name."""
 
     level: Level
     part: Part
     motion: Motion
+    where: Where | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Squeezed:
+    """What a tissue change sees of voxels of the result, row by row.
+
+    ``rest`` is where they come from (mm, in the vertebra's frame at rest), ``hu`` what the warp gave them, ``mean_hu``
+    the same without the noise, ``density`` how many times their tissue was compressed (below 1: stretched).
+    """
+
+    rest: Points
+    hu: Float[np.ndarray, " n"]
+    mean_hu: Float[np.ndarray, " n"]
+    density: Float[np.ndarray, " n"]
+
+
+@dataclass(frozen=True, eq=False)
+class Tissue:
+    """A change of the CT in the bone of a level: ``become`` gives the new HU of its voxels."""
+
+    level: Level
+    become: Callable[[Squeezed], Float[np.ndarray, " n"]]
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """All anchors of a deformation; what is between them follows."""
+    """All anchors of a deformation; what is between them follows. ``tissues`` change after the warp, in their order.
+
+    ``detail_mm`` is the finest shape that the anchors make, if they make one.
+    """
 
     anchors: tuple[Anchor, ...]
+    tissues: tuple[Tissue, ...] = ()
+    detail_mm: float = np.inf
 
     @property
     def travel_mm(self) -> float:
@@ -78,6 +123,33 @@ class Plan:
     def at_level(self, level: Level) -> dict[Part, Anchor]:
         """The anchors of a level by part."""
         return {anchor.part: anchor for anchor in self.anchors if anchor.level == level}
+
+    def then(self, later: Plan) -> Plan:
+        """Follow this plan, and then a later one that was made for the spine that it leads to.
+
+        A level that one of them divides moves in parts all along; ``where`` of a part is said in the vertebra's own
+        frame, which moves with it.
+
+        Raises
+        ------
+        PathologyError
+            When both divide one level, or they have not the same levels.
+        """
+        anchors: list[Anchor] = []
+        for level in dict.fromkeys(anchor.level for anchor in (*self.anchors, *later.anchors)):
+            first, second = ([a for a in plan.anchors if a.level == level] for plan in (self, later))
+            if len(first) > 1 and len(second) > 1:
+                raise PathologyError(
+                    f"plan: expected one pathology to change the shape of {level.name}, got two; "
+                    "ask for one of them, or for another level"
+                )
+            if not first or not second:
+                raise PathologyError(f"plan: expected both parts to move {level.name}, got one; plan them on one spine")
+            for a, b in itertools.product(first, second):
+                which = b if len(first) == 1 else a
+                anchors.append(Anchor(level, which.part, a.motion.then(b.motion), which.where))
+        detail = min(self.detail_mm, later.detail_mm)
+        return Plan(tuple(anchors), (*self.tissues, *later.tissues), detail)
 
 
 def apply_motions(new_from_old: Float[np.ndarray, "n 4 4"], point: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "n 3"]:

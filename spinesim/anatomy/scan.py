@@ -57,18 +57,18 @@ class Volume:
         stored = self.voxels if voxels is None else voxels
         return stored.astype(np.float32) * np.float32(self.slope) + np.float32(self.intercept)
 
-    def stored(self, hu: float) -> float:
-        """Give the number that stands for an HU value in this file, kept inside the range of its type."""
-        value = (hu - self.intercept) / self.slope
+    def stored(self, hu: np.ndarray) -> np.ndarray:
+        """Give the numbers that stand for HU values in this file, kept inside the range of its type."""
+        value = (np.asarray(hu, dtype=float) - self.intercept) / self.slope
         if np.issubdtype(self.voxels.dtype, np.integer):
             limits = np.iinfo(self.voxels.dtype)
-            return float(np.clip(np.round(value), limits.min, limits.max))
-        return float(value)
+            return np.clip(np.round(value), limits.min, limits.max)
+        return value
 
     @cached_property
     def air(self) -> float:
         """The stored number for air: -1000 HU, or the smallest value of a volume that never gets so low."""
-        return max(self.stored(AIR_HU), float(self.voxels.min()))
+        return max(float(self.stored(np.array(AIR_HU))), float(self.voxels.min()))
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.plan import Part, Plan
-from spinesim.anatomy.scan import Scan
+from spinesim.anatomy.scan import LabelMap, Scan
 from spinesim.anatomy.surroundings import find_surroundings
 from spinesim.anatomy.threads import map_threads
 from spinesim.anatomy.vertebra import Spine
@@ -23,7 +23,7 @@ from spinesim.deform.regions import DistanceMap, measure_distances
 from spinesim.deform.solids import Solid
 from spinesim.deform.torch_kernels import CPU
 from spinesim.deform.unfold import unfold
-from spinesim.deform.warp import Carriage, warp_image, warp_labels
+from spinesim.deform.warp import Carriage, Divided, warp_image, warp_labels
 from spinesim.errors import PathologyError
 
 ATTEMPTS = (
@@ -69,6 +69,17 @@ def carriages_of(plan: Plan) -> dict[Level, Carriage]:
     }
 
 
+def divided_bones(labels: LabelMap, spine: Spine, plan: Plan) -> Divided:
+    """Where the parts of each bone lie that a plan divides, and their motions: for a quick look at the result."""
+    shell_mm = ATTEMPTS[0].shell_mm
+    divided = [anchor for anchor in plan.anchors if anchor.part is not Part.WHOLE]
+    maps = map_threads(lambda anchor: measure_distances(labels, spine[anchor.level], anchor, shell_mm), divided)
+    found: dict[Level, list[tuple[DistanceMap, np.ndarray]]] = {}
+    for anchor, region in zip(divided, maps, strict=True):
+        found.setdefault(anchor.level, []).append((region, anchor.motion.last))
+    return found
+
+
 def build_deformation(
     scan: Scan,
     spine: Spine,
@@ -87,7 +98,7 @@ def build_deformation(
     with ThreadPoolExecutor(1) as beside:
         still = beside.submit(_still, scan)
         for attempt in ATTEMPTS:
-            settings = attempt.for_travel(plan.travel_mm)
+            settings = attempt.for_travel(plan.travel_mm).for_detail(plan.detail_mm)
             told(f"flow: {settings.steps} steps, shell {settings.shell_mm:g} mm, field {settings.spacing_mm:g} mm")
             anchors = _anchors(scan, spine, plan, settings.shell_mm)
             field, mended = unfold(follow_flow([*anchors, *still.result()], output, settings, device))
@@ -102,7 +113,7 @@ def build_deformation(
 
 def _anchors(scan: Scan, spine: Spine, plan: Plan, shell_mm: float) -> list[Held]:
     """What moves: each anchor's distance map and motion."""
-    maps = map_threads(lambda a: measure_distances(scan.labels, spine[a.level], a.part, shell_mm), plan.anchors)
+    maps = map_threads(lambda a: measure_distances(scan.labels, spine[a.level], a, shell_mm), plan.anchors)
     return [(distance, anchor.motion) for distance, anchor in zip(maps, plan.anchors, strict=True)]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.scan import read_only
 from spinesim.deform.kernels import cell_determinants, trace_sources
@@ -68,6 +69,17 @@ class Field:
         out = np.empty((len(voxels), 3))
         trace_sources(np.ascontiguousarray(voxels, dtype=float), self.displacement, *self.lookup(output), out)
         return out
+
+    def block(self, output: Grid, box: Box) -> tuple[Float[np.ndarray, "a b c 3"], Float[np.ndarray, "a b c"]]:
+        """World points that a box of an output grid comes from, and how many times its tissue was compressed.
+
+        The latter is the Jacobian determinant of the field, by central differences; a box is two voxels wide or more.
+        """
+        sides = [np.arange(side.start, side.stop) for side in box]
+        voxels = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1)
+        sources = self.sources(output, voxels.reshape(-1, 3)).reshape(voxels.shape)
+        steps = np.stack(np.gradient(sources, axis=(0, 1, 2)), axis=-1)
+        return sources, np.linalg.det(steps) / np.linalg.det(output.world_from_voxel[:3, :3])
 
 
 def determinants(

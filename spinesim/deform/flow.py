@@ -31,6 +31,9 @@ NEAR_MM = 18.0
 FEWEST_STEPS = 6
 """Steps in time that even a small motion is given."""
 
+FINEST_MM = 1.5
+"""Nodes are never laid closer than this."""
+
 SPLINE_MARGIN = 12
 """Nodes by which a grid is carried on before a spline is laid through it, so that its edge does not matter."""
 
@@ -56,6 +59,10 @@ class FlowSettings:
     def for_travel(self, travel_mm: float) -> FlowSettings:
         """The same with as many steps as the way of the anchor that goes farthest needs."""
         return replace(self, steps=max(FEWEST_STEPS, int(np.ceil(travel_mm / self.step_mm))))
+
+    def for_detail(self, detail_mm: float) -> FlowSettings:
+        """The same with nodes no farther apart than the finest shape that the anchors make, or ``FINEST_MM``."""
+        return replace(self, spacing_mm=min(self.spacing_mm, max(detail_mm, FINEST_MM)))
 
 
 Held = tuple[DistanceMap, Motion | None]

@@ -10,9 +10,10 @@ from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.grid import Grid
-from spinesim.anatomy.plan import Part
+from spinesim.anatomy.plan import Anchor, Part, Where
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.vertebra import Vertebra
+from spinesim.errors import PathologyError
 
 MARGIN_MM = 24.0
 """Room around a bone in which its distance map is exact; farther out the distance to the box is added."""
@@ -35,18 +36,30 @@ class DistanceMap:
     grid: Grid
     softness_mm: float = 0.3
 
+    def at(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
+        """Distance of world points at rest; beyond the block, that to the block is added."""
+        voxels = self.grid.to_voxel(points)
+        inside = np.clip(voxels, 0, np.array(self.distance.shape) - 1)
+        beyond = np.linalg.norm((voxels - inside) * self.grid.spacing_mm, axis=1)
+        return beyond + ndimage.map_coordinates(self.distance, inside.T, order=1, prefilter=False)
 
-def measure_distances(labels: LabelMap, vertebra: Vertebra, part: Part, shell_mm: float) -> DistanceMap:
-    """Measure the distance to a part of a bone.
+
+def measure_distances(labels: LabelMap, vertebra: Vertebra, anchor: Anchor, shell_mm: float) -> DistanceMap:
+    """Measure the distance to the part of a bone that an anchor moves.
 
     Parameters
     ----------
     labels : LabelMap
         The bone and its neighbours.
-    vertebra, part
-        The bone, and the part of it that is meant.
+    vertebra, anchor
+        The bone, and the anchor that moves it or a part of it.
     shell_mm : float
         The bone gives up what lies nearer than this to another bone, so that touching bones leave the flow some room.
+
+    Raises
+    ------
+    PathologyError
+        When the part is so small that it holds no voxel.
     """
     grid, number = labels.grid, labels.numbers[vertebra.level]
     start, stop, factor = _block_frame(labels.boxes[number], grid)
@@ -54,7 +67,12 @@ def measure_distances(labels: LabelMap, vertebra: Vertebra, part: Part, shell_mm
     bones = np.isin(np.arange(max(labels.present) + 1), list(labels.numbers.values()))
     own, others = _blocks(padded == number, factor), _blocks(bones[padded] & (padded != number), factor)
     coarse = _coarse_grid(grid, start, own.shape, factor)
-    own &= _belongs(part, vertebra, coarse, own.shape)
+    own &= _belongs(anchor, vertebra, coarse, own.shape)
+    if not own.any():
+        raise PathologyError(
+            f"flow: expected voxels in the {anchor.part.value} of {anchor.level.name}, got none; "
+            "take a scan with finer slices, or ask for less"
+        )
     if others.any() and shell_mm > 0:
         kept = own & (ndimage.distance_transform_edt(~others, sampling=coarse.spacing_mm) > shell_mm)
         own = kept if kept.any() else own
@@ -95,15 +113,22 @@ def _coarse_grid(grid: Grid, start: np.ndarray, shape: tuple[int, ...], factor: 
     return Grid((i, j, k), affine)
 
 
-def _belongs(part: Part, vertebra: Vertebra, grid: Grid, shape: tuple[int, ...]) -> np.ndarray:
-    """Which blocks belong to a part of a vertebra: all, the upper or lower end of the body, or what lies behind it."""
-    if part is Part.WHOLE:
+def _belongs(anchor: Anchor, vertebra: Vertebra, grid: Grid, shape: tuple[int, ...]) -> np.ndarray:
+    """Which blocks belong to what an anchor moves."""
+    where = anchor.where or usual_part(anchor.part, vertebra)
+    if where is None:
         return np.ones(shape, dtype=bool)
     index = np.indices(shape).reshape(3, -1).T.astype(float)
-    _, anterior, superior = ((grid.to_world(index) - vertebra.centre) @ vertebra.axes).T.reshape(3, *shape)
-    behind = anterior < -vertebra.depth_mm / 2
+    return where((grid.to_world(index) - vertebra.centre) @ vertebra.axes).reshape(shape)
+
+
+def usual_part(part: Part, vertebra: Vertebra) -> Where | None:
+    """Outline a part in the vertebra's frame: the upper or lower end of the body, or what lies behind it."""
+    if part is Part.WHOLE:
+        return None
+    back = -vertebra.depth_mm / 2
     if part is Part.ARCH:
-        return behind
+        return lambda points: points[:, 1] < back
     height = (vertebra.superior.centre - vertebra.inferior.centre) @ vertebra.axes[:, 2]
-    edge = (0.5 - PLATE_SHARE) * height
-    return ~behind & (superior > edge if part is Part.SUPERIOR else superior < -edge)
+    edge, sign = (0.5 - PLATE_SHARE) * height, 1.0 if part is Part.SUPERIOR else -1.0
+    return lambda points: (points[:, 1] >= back) & (sign * points[:, 2] > edge)

@@ -66,12 +66,18 @@ class Solid:
             mask.ravel()[layer[np.argsort(-around, kind="stable")[:lacking]]] = True
         return mask
 
-    def level_of_equal_volume(self, depth: np.ndarray, output: Grid) -> float:
+    def level_of_equal_volume(
+        self, depth: np.ndarray, output: Grid, density: Float[np.ndarray, " n"] | None = None
+    ) -> float:
         """Depth at which to cut a bone's surface so that it keeps its volume: interpolation rounds thin parts off.
 
+        Of a bone that is compressed, ``density`` tells how many times at each voxel: it keeps what it had at rest.
         Never farther from 0 than a quarter voxel; 0 for a bone that lies partly beyond the edge.
         """
         wanted = round(self.volume_mm3 / output.voxel_volume_mm3)
+        if density is not None:
+            deepest = np.argsort(-depth, kind="stable")
+            wanted = int(np.searchsorted(np.cumsum(density[deepest]), wanted))
         if self.cut or wanted >= depth.size:
             return 0.0
         level = float(np.partition(depth, depth.size - wanted - 1, axis=None)[depth.size - wanted - 1])

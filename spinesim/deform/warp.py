@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt
@@ -16,6 +17,7 @@ from spinesim.anatomy.scan import LabelMap, Volume
 from spinesim.anatomy.threads import map_threads
 from spinesim.deform.field import Field
 from spinesim.deform.kernels import sample_linear, sample_nearest
+from spinesim.deform.regions import DistanceMap
 from spinesim.deform.solids import Solid
 from spinesim.deform.torch_kernels import CPU, TorchImage, open_device
 
@@ -25,6 +27,12 @@ is left to neither, as a joint space."""
 
 LAYER_SHARE = 0.018
 """At most this share of a bone is left out so."""
+
+AROUND_MM = 8.0
+"""A bone that is not rigid is looked for so far around where its arch carries it."""
+
+SOFTNESS_MM = 0.3
+"""Softness of the weights with which a divided bone is carried quickly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,23 +91,50 @@ def warp_labels(
     return labels.with_voxels(warped, output)
 
 
-def carry_rigidly(
-    labels: LabelMap, solids: Mapping[int, Solid], carriages: Mapping[Level, Carriage], output: Grid
+Divided = Mapping[Level, Sequence[tuple[DistanceMap, Float[np.ndarray, "4 4"]]]]
+"""The parts of bones that are not rigid: where each is at rest, and its motion (new_from_old, world RAS, mm)."""
+
+
+def carry_quickly(
+    labels: LabelMap,
+    solids: Mapping[int, Solid],
+    carriages: Mapping[Level, Carriage],
+    output: Grid,
+    divided: Divided = MappingProxyType({}),
 ) -> LabelMap:
     """Carry the bones of a label map by their motions alone: a quick look at the result, without a field.
 
-    Other labels are left out; of two bones that claim a voxel the lower one gets it.
+    A divided bone is blended between the motions of its parts. Other labels are left out; of two bones that claim a
+    voxel the lower one gets it.
     """
     owner = np.zeros(output.shape, dtype=labels.voxels.dtype, order="F")
 
     def carried(level: Level) -> tuple[Box, Bool[np.ndarray, "a b c"]]:
         solid, motion = solids[labels.numbers[level]], carriages[level].motion
+        if level in divided:
+            box = _reach(solid, motion, AROUND_MM, output)
+            places = output.to_world(_voxels(box).astype(float))
+            depth = solid.at(blend_sources(divided[level], places))
+            return box, depth.reshape([side.stop - side.start for side in box]) > 0
         box = _reach(solid, motion, 0.0, output)
         return box, solid.filled(solid.carried(motion, output, box), output)
 
     for number, (box, filled) in zip(labels.numbers.values(), map_threads(carried, labels.numbers), strict=True):
         owner[box][filled] = number
     return labels.with_voxels(owner, output)
+
+
+def blend_sources(
+    parts: Sequence[tuple[DistanceMap, Float[np.ndarray, "4 4"]]], places: Float[np.ndarray, "n 3"]
+) -> Float[np.ndarray, "n 3"]:
+    """Where points come from when each part pulls them back by its own motion, weighted as the flow weighs them."""
+    total, weights = np.zeros_like(places), np.zeros(len(places))
+    for region, motion in parts:
+        back = apply_affine(np.linalg.inv(motion), places)
+        weight = 1 / (region.at(back) ** 2 + SOFTNESS_MM**2) ** 2
+        total += weight[:, None] * back
+        weights += weight
+    return total / weights[:, None]
 
 
 def _warp_others(labels: LabelMap, field: Field, output: Grid) -> UInt[np.ndarray, "i j k"]:
@@ -140,10 +175,13 @@ def _inside(
 ) -> tuple[np.ndarray, Float[np.ndarray, "n 3"]]:
     """Output voxels (rows of indices) that lie in a bone, and the world points that the field takes them from."""
     if not carriage.rigid:
-        voxels = _voxels(_reach(solid, carriage.motion, 8.0, output))
-        sources = field.sources(output, voxels)
+        box = _reach(solid, carriage.motion, AROUND_MM, output)
+        if min(side.stop - side.start for side in box) < 2:
+            return np.empty((0, 3), dtype=int), np.empty((0, 3))
+        block, density = field.block(output, box)
+        voxels, sources = _voxels(box), block.reshape(-1, 3)
         depth = solid.at(sources)
-        inside = depth > solid.level_of_equal_volume(depth, output)
+        inside = depth > solid.level_of_equal_volume(depth, output, density.ravel())
         return voxels[inside], sources[inside]
     box = _reach(solid, carriage.motion, 0.0, output)
     depth = solid.carried(carriage.motion, output, box)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from spinesim.anatomy.plan import Anchor, Motion, Part, Plan, motions_about
+from spinesim.anatomy.plan import KNOTS, Anchor, Motion, Part, Plan, motions_about
 from spinesim.anatomy.vertebra import Spine
 
 RIM_GAP_MM = 0.0
@@ -16,9 +16,6 @@ RIM_GAP_MM = 0.0
 
 They may touch, but not enter each other.
 """
-
-KNOTS = 17
-"""Times at which the bent chain is written down between rest and the full bend."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """What every pathology gives: a plan for a spine, and how to read its goals off the result.
 
-A pathology is one file: a frozen parameter object, and two functions registered for it here. Nothing else
-in the package knows it by name.
+A pathology is one file: a frozen parameter object, and functions registered for it here (``goals_of``,
+``read_goals`` and ``propose``; the others if it has something to say). What deforms the scan knows none by name.
 """
 
 from __future__ import annotations
@@ -9,15 +9,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import singledispatch
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from spinesim.anatomy.measure import Measures
 from spinesim.anatomy.plan import Plan
 from spinesim.anatomy.vertebra import Spine
 
 Goals = Mapping[str, float]
+
+
+class Pathology(BaseModel):
+    """Parameters of a pathology.
+
+    ``kind`` is its name in configurations; of several on one spine, those of an earlier ``stage`` come first.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: ClassVar[str]
+    stage: ClassVar[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +49,27 @@ def goals_of(pathology: BaseModel) -> Goals:
 
 
 @singledispatch
-def read_goals(pathology: BaseModel, measures: Measures) -> Goals:
-    """Read the same numbers off a measured spine."""
+def settle(pathology: BaseModel, seed: int) -> BaseModel:
+    """Draw by a seed what a pathology leaves open among its own numbers (a loss inside a grade); most leave nothing."""
+    return pathology
+
+
+@singledispatch
+def read_goals(pathology: BaseModel, measures: Measures, native: Measures) -> Goals:
+    """Read the same numbers off a measured spine; ``native`` is what the spine measured before."""
     raise TypeError(f"read_goals: expected a registered pathology, got {type(pathology).__name__}")
 
 
 @singledispatch
-def remarks_on(pathology: BaseModel, measures: Measures) -> tuple[str, ...]:
+def remarks_on(pathology: BaseModel, measures: Measures, native: Measures) -> tuple[str, ...]:
     """Say what came out otherwise than asked and is no goal; nothing, for a pathology that registers nothing."""
     return ()
+
+
+@singledispatch
+def outcome_of(pathology: BaseModel, measures: Measures, native: Measures) -> Mapping[str, Any]:
+    """Tell what was measured of a pathology beside its goals, for the record (a fracture's type and grade)."""
+    return {}
 
 
 @singledispatch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -29,7 +29,7 @@ from spinesim.pathology.curve import (
 )
 from spinesim.pathology.patterns import usual_extent
 from spinesim.pathology.profile import CurveShape, smooth_trend
-from spinesim.pathology.proposal import Goals, Proposal, goals_of, propose, read_goals, remarks_on
+from spinesim.pathology.proposal import Goals, Pathology, Proposal, goals_of, propose, read_goals, remarks_on
 from spinesim.pathology.target import expect_patient
 from spinesim.shape.course import no_turns
 
@@ -94,7 +94,7 @@ class OtherCurve(BaseModel):
         return _apex_levels(self.apex)
 
 
-class Scoliosis(BaseModel):
+class Scoliosis(Pathology):
     """A coronal curve, as it is asked for, and others beside it.
 
     Parameters
@@ -124,7 +124,8 @@ class Scoliosis(BaseModel):
         Where the top of the spine shall stand to the right of its lowest level, within 10 mm.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[str] = "scoliosis"
+    stage: ClassVar[int] = 1
 
     cobb_deg: float = Field(ge=0, le=90, allow_inf_nan=False)
     apex: str
@@ -222,7 +223,7 @@ def _(scoliosis: Scoliosis) -> Goals:
 
 
 @read_goals.register
-def _(scoliosis: Scoliosis, measures: Measures) -> Goals:
+def _(scoliosis: Scoliosis, measures: Measures, native: Measures) -> Goals:
     return {
         _goal(curve): float(np.rad2deg(signed_cobb(measures.curves, curve.apex_levels, scoliosis.side_of(curve))))
         for curve in scoliosis.curves
@@ -230,7 +231,7 @@ def _(scoliosis: Scoliosis, measures: Measures) -> Goals:
 
 
 @remarks_on.register
-def _(scoliosis: Scoliosis, measures: Measures) -> tuple[str, ...]:
+def _(scoliosis: Scoliosis, measures: Measures, native: Measures) -> tuple[str, ...]:
     remarks = (_remark(curve, scoliosis.side_of(curve), measures) for curve in scoliosis.curves)
     return tuple(remark for remark in remarks if remark)
 

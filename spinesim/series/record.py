@@ -80,6 +80,7 @@ class Record(_Part):
     seed: int
     goals: dict[str, Goal]
     plan: dict[str, Any]
+    outcome: dict[str, Any] = Field(description="What was measured of the pathology beside its goals")
     geometry_in: Geometry
     geometry_out: Geometry
     flow: FlowReport

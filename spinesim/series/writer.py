@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,8 @@ from spinesim.anatomy.plan import Part
 from spinesim.anatomy.report import report_measures
 from spinesim.anatomy.writing import write_field, write_labels, write_mask, write_volume
 from spinesim.errors import OutputError
+from spinesim.pathology.library import tell_pathology
+from spinesim.pathology.proposal import outcome_of
 from spinesim.series.case import Case
 from spinesim.series.picture import draw_case
 from spinesim.series.record import FlowReport, Geometry, Goal, InputFile, Record, Run, VertebraMotion
@@ -285,13 +287,14 @@ def build_record(case: Case, names: dict[str, str], inputs: dict[str, InputFile]
         versions={name: version(name) for name in LIBRARIES},
         inputs=inputs,
         pathology=type(case.pathology).__name__,
-        parameters=case.pathology.model_dump(mode="json"),
+        parameters=tell_pathology(case.pathology),
         seed=case.seed,
         goals={
             name: Goal(asked=asked, measured=round(measured, 3), native=round(native, 3))
             for name, (asked, measured, native) in case.goals.items()
         },
         plan=_rounded(dict(case.proposal.details)),
+        outcome=_rounded(outcome_of(case.pathology, case.after_measures, case.before_measures)),
         geometry_in=_geometry(case.before.grid),
         geometry_out=_geometry(case.after.grid),
         flow=FlowReport(
@@ -338,5 +341,12 @@ def _geometry(grid: Grid) -> Geometry:
     )
 
 
-def _rounded(details: dict[str, Any]) -> dict[str, Any]:
-    return {key: round(value, 3) if isinstance(value, float) else value for key, value in details.items()}
+def _rounded(details: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with floats to three places, in parts too."""
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, float):
+            return round(value, 3)
+        return _rounded(value) if isinstance(value, Mapping) else value
+
+    return {key: rounded(value) for key, value in details.items()}

@@ -1,0 +1,51 @@
+"""``spinesim simulate``: any pathology, or several, from a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import (  # noqa: TID251 - relative, as it must be
+    labels_option,
+    mapping_option,
+    output_options,
+    quiet_option,
+    resample_option,
+    run_and_tell,
+    scheme_option,
+)
+
+
+@click.command()
+@click.argument("ct", type=click.Path(path_type=Path), required=False)
+@labels_option
+@click.option("--config", "source", help="YAML file, or the name of a preset.")
+@click.option("--presets", "list_presets", is_flag=True, help="List the presets, and do nothing else.")
+@output_options
+@click.option("--seed", type=click.IntRange(min=0), help="Of all that is drawn [default: the configuration's].")
+@scheme_option
+@mapping_option
+@resample_option
+@quiet_option
+def simulate(
+    ct: Path | None, labels: Path | None, source: str | None, list_presets: bool, seed: int | None, **options: Any
+) -> None:
+    """Deform CT, with its vertebra labels, into what a configuration asks for.
+
+    Without CT and labels the built-in phantom is taken. With labels alone, the label map is.
+    """
+    from spinesim.errors import ConfigError
+    from spinesim.pathology.configuration import presets, read_configuration
+
+    if list_presets:
+        for name in presets():
+            click.echo(f"{name}: {read_configuration(name).about}")
+        return
+    if source is None:
+        raise ConfigError("--config: expected a YAML file or a preset, got nothing; list the presets with --presets")
+    configuration = read_configuration(source)
+    target = options.pop("out") or Path(f"simulated_{Path(source).stem}")
+    seed = configuration.seed if seed is None else seed
+    run_and_tell(ct, labels, configuration.pathology, target, seed, options)

@@ -1,0 +1,120 @@
+"""Several pathologies on one spine: planned one after the other, in one field."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import SerializeAsAny, field_validator
+
+from spinesim.anatomy.measure import Measures
+from spinesim.anatomy.vertebra import Spine
+from spinesim.errors import OutOfReachError, PathologyError
+from spinesim.pathology.library import read_pathology
+from spinesim.pathology.proposal import (
+    Goals,
+    Pathology,
+    Proposal,
+    goals_of,
+    outcome_of,
+    propose,
+    read_goals,
+    remarks_on,
+    settle,
+)
+
+
+class Combination(Pathology):
+    """Pathologies of one spine.
+
+    They are planned in the order of their stages (curves before slips and fractures; of one stage in the order given),
+    each for the spine that the ones before it lead to, and carried out in one field.
+
+    Parameters
+    ----------
+    pathologies : tuple of Pathology
+        One or more; the same goal may be asked once only.
+    """
+
+    kind: ClassVar[str] = "combination"
+    stage: ClassVar[int] = 0
+
+    pathologies: tuple[SerializeAsAny[Pathology], ...]
+
+    @field_validator("pathologies", mode="before")
+    @classmethod
+    def _read(cls, entries: Any) -> Any:
+        if not isinstance(entries, list | tuple) or not entries:
+            raise ValueError(f"expected a list of pathologies, got {entries!r}; name one at least")
+        return tuple(
+            entry if isinstance(entry, Pathology) else read_pathology(entry, f"pathologies[{rank}]")
+            for rank, entry in enumerate(entries)
+        )
+
+    @field_validator("pathologies")
+    @classmethod
+    def _go_together(cls, pathologies: tuple[Pathology, ...]) -> tuple[Pathology, ...]:
+        names = Counter(_place(pathology) for pathology in pathologies)
+        (name, count), *_ = names.most_common(1)
+        if count > 1:
+            raise ValueError(f"expected each pathology once, got {count} times {name}; leave all but one out")
+        if any(isinstance(pathology, Combination) for pathology in pathologies):
+            raise ValueError("expected single pathologies, got a combination among them; name its parts")
+        return tuple(sorted(pathologies, key=lambda pathology: pathology.stage))
+
+
+def _place(pathology: Pathology) -> str:
+    """What a pathology is and where: two of one kind go together only at different levels."""
+    level = getattr(pathology, "level", None)
+    return f"{pathology.kind} at {level}" if level else pathology.kind
+
+
+def _label(pathology: Pathology) -> str:
+    return _place(pathology).replace(" at ", "_")
+
+
+@settle.register
+def _(combination: Combination, seed: int) -> Combination:
+    return combination.model_copy(update={"pathologies": tuple(settle(each, seed) for each in combination.pathologies)})
+
+
+@goals_of.register
+def _(combination: Combination) -> Goals:
+    return {name: value for each in combination.pathologies for name, value in goals_of(each).items()}
+
+
+@read_goals.register
+def _(combination: Combination, measures: Measures, native: Measures) -> Goals:
+    return {
+        name: value for each in combination.pathologies for name, value in read_goals(each, measures, native).items()
+    }
+
+
+@remarks_on.register
+def _(combination: Combination, measures: Measures, native: Measures) -> tuple[str, ...]:
+    return tuple(remark for each in combination.pathologies for remark in remarks_on(each, measures, native))
+
+
+@outcome_of.register
+def _(combination: Combination, measures: Measures, native: Measures) -> Mapping[str, Any]:
+    return {_label(each): outcome_of(each, measures, native) for each in combination.pathologies}
+
+
+@propose.register
+def _(combination: Combination, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
+    plan, moved = None, spine
+    warnings: list[str] = []
+    details: dict[str, Any] = {"order": [_place(each) for each in combination.pathologies]}
+    for each in combination.pathologies:
+        try:
+            proposal = propose(each, moved, {name: aim[name] for name in goals_of(each)}, seed)
+        except OutOfReachError as refusal:
+            raise PathologyError(f"{refusal} (after what was planned before it)") from refusal
+        plan = proposal.plan if plan is None else plan.then(proposal.plan)
+        moved = proposal.moved
+        warnings += proposal.warnings
+        details[_label(each)] = dict(proposal.details)
+    if plan is None:
+        raise PathologyError("combination: expected a pathology, got none; name one")
+    return Proposal(plan, moved, details, tuple(warnings))

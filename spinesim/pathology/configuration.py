@@ -1,0 +1,125 @@
+"""Configurations: what to simulate, said in YAML; those that ship are presets."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from spinesim.errors import ConfigError
+from spinesim.pathology.combination import Combination
+from spinesim.pathology.library import kinds, nearest, read_pathology
+from spinesim.pathology.proposal import Pathology
+
+SUFFIXES = (".yaml", ".yml")
+
+
+class Configuration(BaseModel):
+    """What to simulate, and by which seed; ``about`` says it in words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    pathologies: tuple[Pathology, ...] = Field(min_length=1)
+    seed: int = Field(default=0, ge=0)
+    about: str = ""
+
+    @property
+    def pathology(self) -> Pathology:
+        """The one pathology, or the combination of several."""
+        return self.pathologies[0] if len(self.pathologies) == 1 else Combination(pathologies=self.pathologies)
+
+
+def read_configuration(source: str | Path) -> Configuration:
+    """Read a YAML file, or a preset by its name.
+
+    Raises
+    ------
+    ConfigError
+        When there is none, when it is no YAML, or when a key is unknown; the nearest known one is named.
+    ValidationError
+        When a value is out of its range.
+    """
+    path = Path(source)
+    if path.suffix not in SUFFIXES and path.parent == Path():
+        found = presets()
+        if path.name not in found:
+            near = difflib.get_close_matches(path.name, found, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"the presets are {', '.join(found) or 'none yet'}"
+            raise ConfigError(f"{source}: expected a YAML file or a preset, got neither; {hint}")
+        return parse_configuration(found[path.name].read_text(encoding="utf-8"), path.name)
+    if not path.is_file():
+        raise ConfigError(f"{path}: expected a YAML file, got none; give the right path or the name of a preset")
+    try:
+        return parse_configuration(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected YAML in UTF-8, got other bytes; save it as UTF-8") from error
+
+
+def parse_configuration(text: str, where: str) -> Configuration:
+    """Read the text of a configuration; ``where`` names it for messages.
+
+    Raises
+    ------
+    ConfigError, ValidationError
+        As ``read_configuration``.
+    """
+    try:
+        said = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{where}: expected YAML, got something else{line}; see configs/ for examples") from error
+    if not isinstance(said, dict):
+        raise ConfigError(f"{where}: expected the key 'pathologies', got {said!r}; see configs/ for examples")
+    for key in said:
+        if key not in Configuration.model_fields:
+            raise ConfigError(f"{where}: expected a known key, got {key!r}{nearest(key, Configuration.model_fields)}")
+    entries = said.get("pathologies")
+    if not isinstance(entries, list) or not entries:
+        raise ConfigError(f"{where}: expected a list under 'pathologies', got {entries!r}; name one pathology at least")
+    read = tuple(read_pathology(entry, f"{where}: pathologies[{rank}]") for rank, entry in enumerate(entries))
+    return Configuration(**said | {"pathologies": read})
+
+
+def presets() -> dict[str, Any]:
+    """Find the shipped configurations, by name."""
+    folder = resources.files("spinesim.configs")
+    found = sorted((item for item in folder.iterdir() if item.name.endswith(SUFFIXES)), key=lambda item: item.name)
+    return {item.name.rpartition(".")[0]: item for item in found}
+
+
+def configuration_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a configuration; shipped as ``spinesim/assets/config.schema.json``."""
+    parts: dict[str, Any] = {}
+    for kind, pathology in kinds().items():
+        if pathology is Combination:
+            continue
+        schema = pathology.model_json_schema(ref_template="#/$defs/{model}")
+        parts |= schema.pop("$defs", {})
+        properties = {"kind": {"const": kind}, **schema["properties"]}
+        parts[pathology.__name__] = schema | {
+            "properties": properties,
+            "required": ["kind", *schema.get("required", [])],
+        }
+    names = [pathology.__name__ for pathology in kinds().values() if pathology is not Combination]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Configuration",
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["pathologies"],
+        "properties": {
+            "about": {"type": "string"},
+            "seed": {"type": "integer", "minimum": 0},
+            "pathologies": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"oneOf": [{"$ref": f"#/$defs/{name}"} for name in names]},
+            },
+        },
+        "$defs": parts,
+    }
