@@ -114,7 +114,8 @@ def build_scoliosis() -> tuple[PoseModel, Spine]:
     aim = wanted.copy()
     for _ in range(CALIBRATIONS):
         turn_per_tilt = _turn_per_tilt(levels, tilt_mean, tilt, dict(zip(ROTATION_PER_COBB, aim[2:], strict=True)))
-        bend = Bend(tilt_mean, _nod_to(spine, *np.deg2rad(aim[:2])), turn_per_tilt @ tilt_mean, np.zeros(len(levels)))
+        still = np.zeros(len(levels))
+        bend = Bend(tilt_mean, _nod_to(spine, *np.deg2rad(aim[:2])), turn_per_tilt @ tilt_mean, still, still)
         mean = bend_spine(spine, bend).moved
         spread = Spread(tilt, _nod_spread(levels), rest, turn_per_tilt, SIZE, JOINT_MM)
         model = build_pose_model(mean, spread, FILMS)

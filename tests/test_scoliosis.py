@@ -100,13 +100,13 @@ def test_without_variability_the_seed_changes_nothing(column):
 
 def test_no_bend_moves_nothing(column):
     still = np.zeros(len(column))
-    bent = bend_spine(column, Bend(still, still, still, still))
+    bent = bend_spine(column, Bend(still, still, still, still, still))
     assert np.allclose(bent.whole, np.eye(4), atol=1e-9)
 
 
 def test_a_bend_keeps_the_heights_of_bodies_and_discs(column):
     tilt = np.linspace(0.0, 0.3, len(column))
-    bent = bend_spine(column, Bend(tilt, tilt / 3, tilt / 2, np.zeros_like(tilt)))
+    bent = bend_spine(column, Bend(tilt, tilt / 3, tilt / 2, np.zeros_like(tilt), np.zeros_like(tilt)))
     before, after = measure_spine(column).discs, measure_spine(bent.moved).discs
     assert bent.opened_mm.max() == 0
     assert np.allclose([d.height_mm for d in before], [d.height_mm for d in after], atol=0.35)

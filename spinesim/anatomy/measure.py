@@ -35,7 +35,10 @@ class Disc:
 
 @dataclass(frozen=True)
 class Measures:
-    """What was measured on a spine (radians and mm); keys are levels or pairs of levels."""
+    """What was measured on a spine (radians and mm); keys are levels or pairs of levels.
+
+    ``sagittal`` holds how far the upper and the lower plate of each level lean forward, seen from the side.
+    """
 
     curves: tuple[Curve, ...]
     kyphosis: dict[tuple[Level, Level], float]
@@ -44,7 +47,17 @@ class Measures:
     discs: tuple[Disc, ...]
     heights: dict[Level, BodyHeights]
     genant: dict[Level, int]
+    sagittal: dict[Level, tuple[float, float]]
     unmeasured: tuple[Level, ...]
+
+    def sagittal_angle(self, upper: Level, lower: Level) -> float:
+        """Angle seen from the side, from a level's upper plate to another's lower one; positive for a kyphosis.
+
+        Of the sacrum it is the upper plate; not a number where a level is not measured.
+        """
+        if upper not in self.sagittal or lower not in self.sagittal:
+            return float("nan")
+        return self.sagittal[upper][0] - self.sagittal[lower][0 if lower == Level.S else 1]
 
     def curve_at(self, level: Level) -> Curve | None:
         """The largest curve that holds a level, if there is one."""
@@ -58,6 +71,9 @@ def measure_spine(spine: Spine) -> Measures:
         curves=find_curves(spine),
         kyphosis=_sagittal_angles(spine, KYPHOSES, sign=1.0),
         lordosis=_sagittal_angles(spine, LORDOSES, sign=-1.0),
+        sagittal={
+            v.level: (sagittal_tilt(v.superior, axes), sagittal_tilt(v.inferior, axes)) for v in spine if v.measured
+        },
         rotation={v.level: axial_rotation(v, axes) for v in spine.whole},
         discs=measure_discs(spine),
         heights={v.level: v.heights for v in spine.whole if v.heights},

@@ -24,17 +24,18 @@ class Bend:
 
     ``tilt`` leans a vertebra to the right, ``nod`` forward, ``turn`` turns its front to the right about its own long
     axis, ``wedge`` turns its superior plate by half of it to the right and its inferior plate by half of it to the
-    left.
+    left; ``front`` turns them so forward and back: the front of the body gets lower.
     """
 
     tilt: Float[np.ndarray, " n"]
     nod: Float[np.ndarray, " n"]
     turn: Float[np.ndarray, " n"]
     wedge: Float[np.ndarray, " n"]
+    front: Float[np.ndarray, " n"]
 
     def scaled(self, share: float) -> Bend:
         """A part of the way."""
-        return Bend(self.tilt * share, self.nod * share, self.turn * share, self.wedge * share)
+        return Bend(*(share * part for part in (self.tilt, self.nod, self.turn, self.wedge, self.front)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,8 @@ def bend_spine(spine: Spine, bend: Bend) -> BentSpine:
     ``RIM_GAP_MM``.
     """
     turns = _rotations(spine, bend)
-    half = Rotation.from_rotvec(bend.wedge[:, None] / 2 * spine.patient_axes[:, 1])
+    right, anterior, _ = spine.patient_axes.T
+    half = Rotation.from_rotvec(bend.wedge[:, None] / 2 * anterior - bend.front[:, None] / 2 * right)
     upper, lower = (half * turns).as_matrix(), (half.inv() * turns).as_matrix()
     centres, opened = _stack(spine, upper, lower)
     old = np.array([v.centre for v in spine])
@@ -140,7 +142,7 @@ def plan_bend(spine: Spine, bend: Bend) -> Plan:
     anchors = []
     for rank, vertebra in enumerate(spine):
         parts = {Part.WHOLE: "whole"}
-        if bend.wedge[rank]:
+        if bend.wedge[rank] or bend.front[rank]:
             parts = {Part.SUPERIOR: "superior", Part.INFERIOR: "inferior", Part.ARCH: "whole"}
         for part, which in parts.items():
             knots = np.stack([getattr(b, which)[rank] for b in bent])

@@ -278,7 +278,13 @@ def _bend(task: CurveTask, shapes: tuple[CurveShape, ...], cobb: Cobbs, offset_m
     along = target.along(tilt, turns, task.coupling.kyphosis_per_cobb * float(cobb[0] - abs(task.own_cobb[0])))
     led, sway = _leaders(task.spine), task.sway
     tilt = (tilt + sway.tilt)[led]
-    return Bend(tilt, (along.nod + sway.nod)[led], (along.turn + sway.turn)[led], _wedge(task, shapes, tilt))
+    return Bend(
+        tilt,
+        (along.nod + sway.nod)[led],
+        (along.turn + sway.turn)[led],
+        _wedge(task, shapes, tilt),
+        np.zeros_like(tilt),
+    )
 
 
 def _leaders(spine: Spine) -> np.ndarray:

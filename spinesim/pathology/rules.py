@@ -140,11 +140,11 @@ def flexion_limit_deg(lower: Level) -> float:
 
 
 def joint_turns(bent: BentSpine) -> Float[np.ndarray, "m 3"]:
-    """What a bend turns each level against the one below it: a rotation vector in the lower one's axes, in degrees.
+    """What a bend turns each plate against the one under it: a rotation vector in the lower level's axes, in degrees.
 
     The numbers are extension, lean to the left, and turn of the front to the left.
     """
-    turned = bent.whole[:, :3, :3]
+    above, below = bent.inferior[:-1, :3, :3], bent.superior[1:, :3, :3]
     lower = np.array([v.axes for v in bent.spine])[1:]
-    between = np.swapaxes(lower, 1, 2) @ np.swapaxes(turned[1:], 1, 2) @ turned[:-1] @ lower
+    between = np.swapaxes(lower, 1, 2) @ np.swapaxes(below, 1, 2) @ above @ lower
     return np.rad2deg(Rotation.from_matrix(between).as_rotvec())

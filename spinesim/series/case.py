@@ -32,16 +32,16 @@ TOLERANCES = {"deg": 1.0, "percent": 2.0}
 """Distance between asked and measured that a written case may have, by the unit at the end of the goal's name."""
 
 NEAR = 0.5
-"""Distance (in the goal's unit) at which tries end."""
+"""Share of its tolerance that a goal may be missed by when tries end."""
 
 STRAIN_MM = 0.2
 """RMS distance to the best rigid motion above which a bone is told to be strained."""
 
 CLOSE = 0.3
-"""Distance at which corrections stop."""
+"""The same for corrections before the flow."""
 
 TRUSTED = 1.0
-"""A correction of less than this is not rehearsed once more: the case itself is measured anyhow."""
+"""A correction of less than this share of the tolerance is not rehearsed again: the case itself is measured anyhow."""
 
 CORRECTIONS, TRIES = 5, 8
 """Corrections on rigidly carried labels before the flow, and tries with it; two are usual."""
@@ -161,7 +161,7 @@ class Search:
     """Where to aim so that what is measured is what was asked.
 
     From the aim that came closest, by what it missed; after a step that came no closer, by half of the step.
-    ``aim`` is the next one to try, ``least`` the largest miss of the best one so far.
+    ``aim`` is the next one to try, ``least`` the largest miss of the best one so far, as a share of its tolerance.
     """
 
     def __init__(self, asked: Goals, aim: Goals) -> None:
@@ -170,12 +170,18 @@ class Search:
         self._best, self._miss, self._gain = aim, dict.fromkeys(asked, 0.0), 1.0
 
     def learn(self, measured: Goals) -> bool:
-        """Take in what the aim gave, and choose the next; true where it came closer than all before."""
+        """Take in what the aim gave, and choose the next; true where it came closer than all before.
+
+        What cannot be measured leaves all as it was.
+        """
         miss = {name: value - measured[name] for name, value in self.asked.items()}
-        closer = max(map(abs, miss.values())) < self.least
+        if not np.isfinite(list(miss.values())).all():
+            return False
+        largest = max(abs(value) / tolerance_of(name) for name, value in miss.items())
+        closer = bool(largest < self.least)
         if closer:
             self._best, self._miss, self._gain = self.aim, miss, 1.0
-            self.least = max(map(abs, miss.values()))
+            self.least = largest
         else:
             self._gain /= 2
         self.aim = {name: self._best[name] + self._gain * self._miss[name] for name in self.asked}
@@ -196,10 +202,11 @@ class _Start:
 def _rehearse(start: _Start, pathology: BaseModel) -> tuple[Search, Proposal]:
     """Correct the aim until labels that are carried rigidly (no flow yet) measure what was asked."""
     asked = goals_of(pathology)
-    search = Search(asked, asked)
+    search, best = Search(asked, asked), None
     for _ in range(CORRECTIONS):
         aim = search.aim
         proposal = _propose(start, pathology, aim)
+        best = best or (aim, proposal)
         closer = search.learn(_measure_carried(start, pathology, proposal))
         if closer:
             best = aim, proposal
@@ -208,7 +215,8 @@ def _rehearse(start: _Start, pathology: BaseModel) -> tuple[Search, Proposal]:
         if closer and search.least <= TRUSTED:
             best = search.aim, _propose(start, pathology, search.aim)
             break
-    return Search(asked, best[0]), best[1]
+    aim, proposal = best or (asked, proposal)
+    return Search(asked, aim), proposal
 
 
 def _propose(start: _Start, pathology: BaseModel, aim: Goals) -> Proposal:
