@@ -32,6 +32,9 @@ FEWEST_COLUMNS = 40
 SACRAL_SHARE, SACRAL_REACH_MM = 0.32, 18.0
 """The sacral plate is looked for under this share of the extents of the body above, so far above and below it."""
 
+EDGE_MM = 3.0
+"""A sacral plate ends where the bone's surface leaves its plane by so much."""
+
 ROUNDS = 3
 """Refinements of the frame; the third one moves an end plate by less than 0.1 degree."""
 
@@ -138,7 +141,24 @@ def measure_sacrum(bone: Silhouette, above: Frame, width_mm: float, depth_mm: fl
         top = _crossing(occupancy[hit], sides[2], last, last + 1)
         plate = fit_plate(Columns(frame, sides[0][column], sides[1][row], top, top), top)
         frame = Frame(plate.centre, square_axes(plate.normal, frame.axes[:, 1]))
-    return plate
+    return plate and _centred(bone, frame, plate, width_mm, depth_mm)
+
+
+def _centred(bone: Silhouette, frame: Frame, plate: EndPlate, width_mm: float, depth_mm: float) -> EndPlate:
+    """Move a sacral plate's centre half-way between its front and back edge: the body above may have slipped on it.
+
+    An edge is where the bone's upper surface leaves the plane by ``EDGE_MM``, in the middle third of the width.
+    """
+    sides = _sides(width_mm / 6, depth_mm, SACRAL_REACH_MM, STEP_MM)
+    solid = _look(bone, frame, sides) > 0.5
+    top = solid.shape[2] - 1 - np.argmax(solid[:, :, ::-1], axis=2)
+    on_plate = solid.any(axis=2) & (np.abs(sides[2][top]) < EDGE_MM)
+    pieces, _ = ndimage.label(on_plate.mean(axis=0) > 0.5)
+    middle = pieces[len(pieces) // 2]
+    if not middle:
+        return plate
+    along = sides[1][pieces == middle]
+    return EndPlate(frame.to_world(np.array([0.0, (along[0] + along[-1]) / 2, 0.0])), plate.normal)
 
 
 def find_canal(bone: Silhouette, frame: Frame) -> Vector | None:

@@ -37,7 +37,8 @@ class Disc:
 class Measures:
     """What was measured on a spine (radians and mm); keys are levels or pairs of levels.
 
-    ``sagittal`` holds how far the upper and the lower plate of each level lean forward, seen from the side.
+    ``sagittal`` holds how far the upper and the lower plate of each level lean forward, seen from the side; ``slips``
+    how far each level stands forward on the one below it, as a share of that one's depth.
     """
 
     curves: tuple[Curve, ...]
@@ -48,6 +49,7 @@ class Measures:
     heights: dict[Level, BodyHeights]
     genant: dict[Level, int]
     sagittal: dict[Level, tuple[float, float]]
+    slips: dict[Level, float]
     unmeasured: tuple[Level, ...]
 
     def sagittal_angle(self, upper: Level, lower: Level) -> float:
@@ -78,6 +80,7 @@ def measure_spine(spine: Spine) -> Measures:
         discs=measure_discs(spine),
         heights={v.level: v.heights for v in spine.whole if v.heights},
         genant={v.level: genant_grade(v, spine) for v in spine.whole},
+        slips=measure_slips(spine),
         unmeasured=tuple(v.level for v in spine if not v.measured),
     )
 
@@ -121,6 +124,25 @@ def measure_discs(spine: Spine) -> tuple[Disc, ...]:
         sagittal = sagittal_tilt(below.superior, axes) - sagittal_tilt(above.inferior, axes)
         discs.append(Disc(above.level, below.level, height, coronal, sagittal))
     return tuple(discs)
+
+
+def measure_slips(spine: Spine) -> dict[Level, float]:
+    """Measure how far each level's lower plate stands in front of the plate below it, as a share of the lower depth.
+
+    From centre to centre along the lower plate; bodies of equal depth then stand as far apart with their back edges,
+    which Meyerding measures.
+
+    References
+    ----------
+    Meyerding HW (1932). Spondylolisthesis. Surg Gynecol Obstet 54:371-377.
+    """
+    slips = {}
+    for above, below in zip(spine.vertebrae, spine.vertebrae[1:], strict=False):
+        if above.measured and below.measured:
+            along = below.axes[:, 1] - (below.axes[:, 1] @ below.superior.normal) * below.superior.normal
+            apart = above.inferior.centre - below.superior.centre
+            slips[above.level] = float(apart @ along / np.linalg.norm(along) / below.depth_mm)
+    return slips
 
 
 FractureType = Literal["none", "wedge", "biconcave", "crush"]

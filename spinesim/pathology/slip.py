@@ -1,0 +1,229 @@
+"""Spondylolisthesis: a level that slides on the one below it, with or without a defect of its arch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+from pydantic import Field, field_validator, model_validator
+from scipy.spatial.transform import Rotation
+
+from spinesim.anatomy.levels import Level, parse_level
+from spinesim.anatomy.measure import Measures, measure_slips
+from spinesim.anatomy.plan import KNOTS, Anchor, Motion, Part, Plan, Points, Squeezed, Tissue, Where, motions_about
+from spinesim.anatomy.vertebra import Spine, Vertebra
+from spinesim.errors import LabelError, PathologyError
+from spinesim.pathology.proposal import Goals, Pathology, Proposal, goals_of, outcome_of, propose, read_goals, settle
+
+GRADE_PERCENT = 25.0
+"""Each Meyerding grade is a quarter of the lower plate's depth (Meyerding 1932)."""
+
+SMALLEST_PERCENT = 10.0
+"""Smallest slip that is drawn for grade 1."""
+
+WITHIN_GRADE = 2.0
+"""A slip drawn inside a grade keeps this far (percentage points) from its ends."""
+
+INTACT_PERCENT = 30.0
+"""With an intact arch the facets stop a slip: degenerative ones are rarely of more (Meyerding 1, early 2)."""
+
+ISTHMIC_PERCENT = 25.0
+"""Slips of more than this have a defect of the pars where nothing else is asked, and so have all of L5."""
+
+PARS_MM, PARS_SLOPE = 9.0, 0.8
+"""Where the pars breaks: so far behind the body's back at its middle, and farther back the higher (mm per mm)."""
+
+GAP_MM = 2.0
+"""Width of the defect, which belongs to neither side."""
+
+DETAIL_MM = 2.0
+
+
+class Spondylolisthesis(Pathology):
+    """A slipped vertebra, as it is asked for.
+
+    Parameters
+    ----------
+    level : str
+        The vertebra that slips on the one below it (``L5`` on the sacrum).
+    slip_percent : float, optional
+        To be measured on the result, as a share of the depth of the plate below.
+    meyerding_grade : {1, 2, 3, 4}, optional
+        Instead: a slip is drawn inside the grade (a quarter of the depth each) by the seed.
+    direction : {"forward", "backward"}
+        Backward slips (retrolisthesis) are of grade 1.
+    slip_angle_deg : float
+        How far the level leans forward on the one below it as it slips; all above leans with it.
+    pars_defect : bool, optional
+        Whether the arch breaks and its back stays behind; by default in L5 and in slips of more than a quarter.
+    """
+
+    kind: ClassVar[str] = "spondylolisthesis"
+    stage: ClassVar[int] = 3
+
+    level: str
+    slip_percent: float | None = Field(default=None, gt=0, le=90, allow_inf_nan=False)
+    meyerding_grade: Literal[1, 2, 3, 4] | None = None
+    direction: Literal["forward", "backward"] = "forward"
+    slip_angle_deg: float = Field(default=0.0, ge=-10, le=40)
+    pars_defect: bool | None = None
+
+    @field_validator("level")
+    @classmethod
+    def _known_level(cls, text: str) -> str:
+        try:
+            level = parse_level(text)
+        except LabelError as error:
+            raise ValueError(str(error)) from None
+        if not Level.C3 <= level < Level.S:
+            raise ValueError(f"expected a level with a body from C3 to L6, got {level.name}")
+        return level.name
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Spondylolisthesis:
+        if (self.slip_percent is None) == (self.meyerding_grade is None):
+            raise ValueError("expected either a slip in percent or a Meyerding grade; give one of them")
+        least = self.slip_percent or GRADE_PERCENT * ((self.meyerding_grade or 1) - 1)
+        if self.pars_defect is False and least > INTACT_PERCENT:
+            raise ValueError(
+                f"expected at most {INTACT_PERCENT:g} percent with an intact arch, whose facets stop a slip, got "
+                f"{least:g} or more; ask for a defect of the pars"
+            )
+        if self.direction == "backward" and least >= GRADE_PERCENT:
+            raise ValueError(
+                f"expected less than {GRADE_PERCENT:g} percent backward, got {least:g} or more; ask for less"
+            )
+        return self
+
+    @property
+    def at(self) -> Level:
+        """The level that slips."""
+        return parse_level(self.level)
+
+    @property
+    def isthmic(self) -> bool:
+        """Whether the arch breaks, as asked or as is usual."""
+        if self.pars_defect is not None:
+            return self.pars_defect
+        usual = self.at in (Level.L5, Level.L6) or (self.slip_percent or 0.0) > ISTHMIC_PERCENT
+        return usual and self.direction == "forward"
+
+    @property
+    def goal(self) -> str:
+        """What its slip is called among the goals."""
+        return f"slip_{self.level}_percent"
+
+    @property
+    def sign(self) -> float:
+        """1 forward, -1 backward."""
+        return 1.0 if self.direction == "forward" else -1.0
+
+
+@settle.register
+def _(slip: Spondylolisthesis, seed: int) -> Spondylolisthesis:
+    if slip.meyerding_grade is None:
+        return slip
+    low = max(SMALLEST_PERCENT, GRADE_PERCENT * (slip.meyerding_grade - 1) + WITHIN_GRADE)
+    high = min(GRADE_PERCENT * slip.meyerding_grade - WITHIN_GRADE, 90.0)
+    high = min(high, INTACT_PERCENT) if slip.pars_defect is False else high
+    drawn = np.random.default_rng((seed, slip.at)).uniform(low, high)
+    return slip.model_copy(update={"slip_percent": round(float(drawn), 2)})
+
+
+@goals_of.register
+def _(slip: Spondylolisthesis) -> Goals:
+    return {slip.goal: slip.slip_percent} if slip.slip_percent is not None else {}
+
+
+@read_goals.register
+def _(slip: Spondylolisthesis, measures: Measures, native: Measures) -> Goals:
+    return {slip.goal: 100 * slip.sign * measures.slips.get(slip.at, float("nan"))}
+
+
+@outcome_of.register
+def _(slip: Spondylolisthesis, measures: Measures, native: Measures) -> Mapping[str, Any]:
+    percent = read_goals(slip, measures, native)[slip.goal]
+    if not np.isfinite(percent):
+        return {}
+    return {"level": slip.level, "slip_percent": percent, "meyerding_grade": int(np.ceil(percent / GRADE_PERCENT))}
+
+
+@propose.register
+def _(slip: Spondylolisthesis, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
+    upper, lower = _pair(slip, spine)
+    change = slip.sign * aim[slip.goal] / 100 - measure_slips(spine)[slip.at]
+    along = lower.axes[:, 1] - (lower.axes[:, 1] @ lower.superior.normal) * lower.superior.normal
+    shift_mm = change * lower.depth_mm * along / np.linalg.norm(along)
+    slid = _slide(upper, lower, shift_mm, np.deg2rad(slip.slip_angle_deg))
+    still = np.tile(np.eye(4), (KNOTS, 1, 1))
+    anchors, tissues = [], []
+    for vertebra in spine:
+        motion = Motion(vertebra.centre, slid if vertebra.level <= slip.at else still)
+        if vertebra is not upper or not slip.isthmic:
+            anchors.append(Anchor(vertebra.level, Part.WHOLE, motion))
+            continue
+        front, back = _broken_arch(upper)
+        anchors.append(Anchor(slip.at, Part.ARCH, motion, front))
+        anchors.append(Anchor(slip.at, Part.FRAGMENT, Motion(vertebra.centre, still), back))
+        tissues.append(Tissue(slip.at, _thin_out))
+    moved = tuple(v.moved(slid[-1]) if v.level <= slip.at else v for v in spine)
+    details = {
+        "slip_percent": slip.slip_percent,
+        "pars_defect": slip.isthmic,
+        "slid_mm": float(np.linalg.norm(shift_mm)),
+        "slip_angle_deg": slip.slip_angle_deg,
+    }
+    return Proposal(Plan(tuple(anchors), tuple(tissues), DETAIL_MM if slip.isthmic else np.inf), Spine(moved), details)
+
+
+def _pair(slip: Spondylolisthesis, spine: Spine) -> tuple[Vertebra, Vertebra]:
+    """The level that slips and the one below it.
+
+    Raises
+    ------
+    PathologyError
+        When one of them is not whole in the scan.
+    """
+    possible = [a.level for a, b in zip(spine, spine.vertebrae[1:], strict=False) if a.measured and b.measured]
+    if slip.at not in possible:
+        names = ", ".join(level.name for level in possible) or "none"
+        raise PathologyError(
+            f"spondylolisthesis: expected a whole level with a whole one below it ({names} in this scan), "
+            f"got {slip.level}; choose one of them"
+        )
+    rank = spine.levels.index(slip.at)
+    return spine.vertebrae[rank], spine.vertebrae[rank + 1]
+
+
+def _slide(
+    upper: Vertebra, lower: Vertebra, shift_mm: Float[np.ndarray, " 3"], angle: float
+) -> Float[np.ndarray, "k 4 4"]:
+    """The motion of what slides: along the plate below, leaning forward about the back edge of its own lower plate."""
+    share = np.linspace(0, 1, KNOTS)[:, None]
+    pivot = upper.inferior.centre - upper.depth_mm / 2 * upper.axes[:, 1]
+    turns = Rotation.from_rotvec(-share * angle * lower.axes[:, 0]).as_matrix()
+    return motions_about(turns, pivot, pivot + share * shift_mm)
+
+
+def _broken_arch(vertebra: Vertebra) -> tuple[Where, Where]:
+    """The front of a vertebra that slips and the back of its arch that stays, with the defect between them."""
+    wall = -vertebra.depth_mm / 2 - PARS_MM
+
+    def behind(points: Points) -> Float[np.ndarray, " n"]:
+        return wall - PARS_SLOPE * points[:, 2] - points[:, 1]
+
+    def front(points: Points) -> Bool[np.ndarray, " n"]:
+        body = points[:, 1] > -vertebra.depth_mm / 2
+        return body | (behind(points) < -GAP_MM / 2)
+
+    def back(points: Points) -> Bool[np.ndarray, " n"]:
+        return ~front(points) & (behind(points) > GAP_MM / 2)
+
+    return front, back
+
+
+def _thin_out(seen: Squeezed) -> Float[np.ndarray, " n"]:
+    """Bone that is torn apart gives its density to the defect: HU over water follow the stretch."""
+    return seen.hu + (np.minimum(seen.density, 1.0) - 1) * np.maximum(seen.mean_hu, 0.0)
