@@ -120,7 +120,7 @@ def test_the_folder_tells_the_persons_dimensions(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_joints_reach_into_each_other_no_deeper_than_those_that_are_drawn(seed):
-    """Before bones are cut back from each other: the drawing's reach 2.7 mm into each other between L3 and L4."""
+    """Before bones are cut back from each other: the drawing's reach 2.6 mm into each other between L3 and L4."""
     axes = Axes(*(np.arange(*ends, 1.0, dtype=np.float32) for ends in ((-45, 46), (-110, 40), (-60, 500))))
     deepest = []
     for spine in (build_column(), build_column(shapes=sample_shapes(seed))):
