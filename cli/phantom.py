@@ -22,6 +22,9 @@ from .options import quiet_option  # noqa: TID251 - relative, as it must be
 @click.option("--noise", "noise_hu", type=float, help="Standard deviation of the noise, 0 to 100 HU [default: 12].")
 @click.option("--kernel", type=click.Choice(["soft", "standard", "bone"]), help="Sharpness [default: standard].")
 @click.option("--seed", type=int, help="Another person: left and right, texture, noise [default: 0].")
+@click.option(
+    "--morphology-seed", type=int, help="Draw the vertebrae from the morphology model [default: the table's]."
+)
 @click.option("--overwrite", is_flag=True, help="Replace a folder that an earlier phantom was written to.")
 @quiet_option
 def phantom(out: Path, overwrite: bool, quiet: bool, **options: Any) -> None:

@@ -11,6 +11,7 @@ from .options import quiet_option, scheme_option, telling  # noqa: TID251 - rela
 
 if TYPE_CHECKING:
     from spinesim.shape.fitting import Fit
+    from spinesim.shape.morphology_fitting import MorphologyFit
 
 LEFT_OUT_NAMED = 20
 """So many of the label maps that were left out are named; the report names all."""
@@ -24,6 +25,7 @@ def shape() -> None:
 
     \b
     spinesim shape fit labels --out model.npz --levels T1-L5
+    spinesim shape fit labels --out vertebrae.npz --morphology
     spinesim shape show model.npz --out modes.png
     spinesim shape score model.npz --csv scores.csv --png scores.png
     spinesim shape sample model.npz --count 100 --seed 7 --out samples.csv
@@ -36,41 +38,66 @@ def shape() -> None:
 @click.option("--modes", type=int, help="Modes of the model [default: two fewer than cases, at most 20].")
 @click.option("--levels", help="Levels of the model, like T1-L5 [default: all that the label maps show].")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes [default: one a processor].")
+@click.option(
+    "--morphology", is_flag=True, help="Fit how single vertebrae are shaped, not how they stand on each other."
+)
 @scheme_option
 @quiet_option
-def fit(folder: Path, out: Path, quiet: bool, **options: Any) -> None:
+def fit(folder: Path, out: Path, quiet: bool, morphology: bool, **options: Any) -> None:
     """Fit a model to the label maps in FOLDER, at any depth: VerSe's, or any .nii.gz, .nii, .nrrd and .mha.
 
     Spines that were measured are kept beside the model, with a report of what was used and what was left out: a run
     that was killed goes on where it was.
+
+    With --morphology each vertebra from C3 to L5 is registered to the shipped model's (some seconds each; needs the
+    extra 'registration'), and each of its groups of levels gets a model.
     """
     from spinesim.shape.fitting import fit_folder, report_file
+    from spinesim.shape.morphology_fitting import fit_morphology_folder
 
+    given = {key: value for key, value in options.items() if value is not None}
     with telling(quiet) as told:
-        done = fit_folder(folder, out, told=told, **{key: value for key, value in options.items() if value is not None})
+        if morphology:
+            lines = _morphology_lines(fit_morphology_folder(folder, out, told=told, **given))
+        else:
+            lines = _fit_lines(fit_folder(folder, out, told=told, **given))
     if not quiet:
-        click.echo("\n".join([*_fit_lines(done), f"report: {report_file(out)}", f"written: {out}"]))
+        click.echo("\n".join([*lines, f"report: {report_file(out)}", f"written: {out}"]))
 
 
 def _fit_lines(done: Fit) -> list[str]:
     """What was used, what was left out and why, and what the model tells."""
     model, cases = done.model, len(done.members)
-    named = [f"left out: {case.reason}" for case in done.left_out[:LEFT_OUT_NAMED]]
-    more = [f"left out: {len(done.left_out) - LEFT_OUT_NAMED} more, named in the report"] * (
-        len(done.left_out) > LEFT_OUT_NAMED
-    )
     told = model.gaussian.explained()
     return [
         f"cases: {cases} of {cases + len(done.left_out)} label maps, {done.anew} measured in this run",
-        *named,
-        *more,
-        *(
-            [f"passed over: {done.passed_over} files that are not named as VerSe's label maps are"]
-            * bool(done.passed_over)
-        ),
+        *_unused_lines(done),
         *done.remarks,
         f"levels: {model.levels[0].name} to {model.levels[-1].name}",
         f"modes: {len(told)}, which tell {100 * told.sum():.1f} % of the variance; the first {100 * told[0]:.1f} %",
+    ]
+
+
+def _morphology_lines(done: MorphologyFit) -> list[str]:
+    """What was matched, what was left out and why, and what the model of each group tells."""
+    return [
+        f"vertebrae: {len(done.specimens)} of {len(done.bones)} label maps, {done.anew} matched in this run",
+        *_unused_lines(done),
+        *(
+            f"{model.levels[0].name} to {model.levels[-1].name}: {model.cases} vertebrae, "
+            f"{len(model.gaussian.explained())} modes, which tell {100 * model.gaussian.explained().sum():.1f} %"
+            for model in done.models
+        ),
+    ]
+
+
+def _unused_lines(done: Fit | MorphologyFit) -> list[str]:
+    """What was left out and why, and what was passed over."""
+    more, passed = len(done.left_out) - LEFT_OUT_NAMED, done.passed_over
+    return [
+        *(f"left out: {case.reason}" for case in done.left_out[:LEFT_OUT_NAMED]),
+        *[f"left out: {more} more, named in the report"] * (more > 0),
+        *[f"passed over: {passed} files that are not named as VerSe's label maps are"] * bool(passed),
     ]
 
 
@@ -80,7 +107,9 @@ def _fit_lines(done: Fit) -> list[str]:
     "--report", type=click.Path(path_type=Path), help="Report of the fit [default: the one beside the model]."
 )
 @click.option("--modes", type=int, help="Most modes [default: the model's].")
-@click.option("--samples", type=click.IntRange(min=2), help="Draws for specificity [default: 1000].")
+@click.option(
+    "--samples", type=click.IntRange(min=2), help="Draws for specificity [default: 1000; of a morphology model 100]."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the draws.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the table, with standard errors.")
 @click.option("--png", "png_file", type=click.Path(path_type=Path), help="Draw the scores.")
@@ -98,20 +127,25 @@ def score(
 
     Compactness is the share of variance in so many components, generalisation the error on cases left out of the fit
     (lower is better), specificity the distance of samples to the nearest case (lower is better); Davies 2002, Styner
-    2003. Lengths are mean distances of vertebrae's centres, angles those between vertebrae, after alignment.
+    2003. Lengths are mean distances of vertebrae's centres, angles those between vertebrae, after alignment. Of a
+    morphology model all its modes are scored, group by group, in mean distances of corresponding vertices.
     """
     import numpy as np
 
     from spinesim.anatomy.report import check_names, write_csv
     from spinesim.series.shape_picture import draw_scores
     from spinesim.shape.fitting import read_fit
+    from spinesim.shape.morphology_file import is_morphology
     from spinesim.shape.scores import score_model
 
     check_names([csv_file, png_file], inputs=[model, report])
+    rng = np.random.default_rng(seed)
+    given = {key: value for key, value in options.items() if value is not None}
+    if is_morphology(model):
+        _score_morphology(model, report, csv_file, png_file, quiet, rng=rng, **given)
+        return
     done = read_fit(model, report)
     with telling(quiet) as told:
-        rng = np.random.default_rng(seed)
-        given = {key: value for key, value in options.items() if value is not None}
         scores = score_model(done.model, done.chains, told=told, rng=rng, **given)
     if csv_file:
         write_csv(scores.rows(), csv_file)
@@ -119,6 +153,30 @@ def score(
         draw_scores(scores, png_file)
     if not quiet:
         click.echo("\n".join(_score_lines(scores.rows())))
+
+
+def _score_morphology(
+    model: Path, report: Path | None, csv_file: Path | None, png_file: Path | None, quiet: bool, **options: Any
+) -> None:
+    """Score the model of each group of levels."""
+    from spinesim.anatomy.report import write_csv
+    from spinesim.errors import ConfigError
+    from spinesim.shape.morphology_fitting import read_morphology_fit
+    from spinesim.shape.morphology_scores import score_morphology
+
+    if png_file:
+        raise ConfigError(f"--png: expected a pose model, got {model}, a morphology model; take --csv")
+    rows = score_morphology(*read_morphology_fit(model, report), **options)
+    if csv_file:
+        write_csv(rows, csv_file)
+    if not quiet:
+        click.echo("levels   vertebrae  modes  compactness  generalisation  specificity")
+        for row in rows:
+            left = "·" if row["generalisation_mm"] is None else f"{row['generalisation_mm']:.2f} mm"
+            click.echo(
+                f"{row['levels']:<7}  {row['vertebrae']:9}  {row['modes']:5}  {row['compactness']:11.3f}  {left:>14}  "
+                f"{row['specificity_mm']:8.2f} mm"
+            )
 
 
 def _score_lines(rows: list[dict[str, Any]]) -> list[str]:

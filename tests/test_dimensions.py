@@ -1,6 +1,7 @@
 """The solids of the phantom, measured as the papers measure bones, have the dimensions of the table: within 3 % a row.
 
 As they are drawn, and as the person of seed 0 has them: the small ways of a vertebra change none of its dimensions.
+Those that a morphology model drew, within 4 % of the person's own; the heights, widths and depths are the table's.
 Distances are read to 0.1 mm on lines and planes through each vertebra by itself; nothing is sampled on a CT grid.
 """
 
@@ -15,16 +16,21 @@ import pytest
 from spinesim.phantom.column import build_column
 from spinesim.phantom.individual import sample_individual
 from spinesim.phantom.processes import pedicle_height, pedicle_line
+from spinesim.phantom.shapes import sample_shapes
 from spinesim.phantom.skeleton import vertebra_distance
+from spinesim.phantom.table import read_dimensions
 
 STEP = 0.1
-PERSONS = {
-    "drawn": build_column(),
-    "seed 0": build_column(sample_individual(rng=np.random.default_rng(0)).variants),
-}
-LEVELS = tuple(PERSONS["drawn"].dimensions)
+WITHIN = {"drawn": 0.03, "seed 0": 0.03, "morphology 0": 0.04}
+LEVELS = tuple(read_dimensions())
 ROWS = ("h_ant", "h_post", "w_sup", "w_inf", "d_sup", "d_inf", "canal_w", "canal_d")
 ROWS += ("pedicle_w", "pedicle_h", "tp_span", "disc_below")
+
+
+@cache
+def column_of(person):
+    variants = sample_individual(rng=np.random.default_rng(0)).variants
+    return build_column(None if person == "drawn" else variants, sample_shapes(0) if "morphology" in person else None)
 
 
 def bone(column, level, x, y, z):
@@ -111,26 +117,26 @@ def run(column, level, place, direction):
 
 @cache
 def measured(person, level):
-    column = PERSONS[person]
+    column = column_of(person)
     dims = column.dimensions[level]
     return SimpleNamespace(**measure_body(column, level, dims), **measure_arch(column, level, dims))
 
 
 def disc_height(person, upper, lower):
     """Distance, mid-way from front to back, between the planes of the two rims."""
-    poses = PERSONS[person].poses
+    poses = column_of(person).poses
     above = to_world(poses[upper], 0.0, measured(person, upper).lower)
     below = to_world(poses[lower], 0.0, measured(person, lower).upper)
     return float(np.hypot(*np.subtract(above, below)))
 
 
 @pytest.mark.parametrize("row", ROWS)
-@pytest.mark.parametrize("person", PERSONS)
+@pytest.mark.parametrize("person", ["drawn", "seed 0", pytest.param("morphology 0", marks=pytest.mark.slow)])
 def test_what_is_measured_is_what_the_table_says(person, row):
     off = {}
     for upper, lower in zip(LEVELS, [*LEVELS[1:], None], strict=True):
         if row == "disc_below" and lower is None:
             continue  # the sacrum's plate is no vertebra's
         value = disc_height(person, upper, lower) if row == "disc_below" else getattr(measured(person, upper), row)
-        off[upper.name] = round(float(value) / getattr(PERSONS[person].dimensions[upper], row) - 1, 4)
-    assert {level: share for level, share in off.items() if abs(share) > 0.03} == {}
+        off[upper.name] = round(float(value) / getattr(column_of(person).dimensions[upper], row) - 1, 4)
+    assert {level: share for level, share in off.items() if abs(share) > WITHIN[person]} == {}

@@ -236,6 +236,7 @@ def test_same_seed_same_bytes_and_another_seed_another_person(phantom):
         ({"kernel": "sharp"}, "bone"),
         ({"slice_mm": 1.0}, "at least as thick"),
         ({"noise": 3.0}, "noise"),
+        ({"morphology_seed": -1}, "morphology_seed"),
     ],
 )
 def test_parameters_out_of_range_are_refused(wrong, reason):

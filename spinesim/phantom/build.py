@@ -24,7 +24,9 @@ from spinesim.phantom.parallel import each
 from spinesim.phantom.parameters import PhantomParameters
 from spinesim.phantom.physics import KERNELS, reconstructed, sample_grain, sample_noise
 from spinesim.phantom.raster import Axes, axes_of
+from spinesim.phantom.shapes import sample_shapes
 from spinesim.phantom.skeleton import JOINT_MM, Bone, draw_bones, label_bones, part_bones
+from spinesim.phantom.table import Dimensions
 from spinesim.phantom.trunk import draw_layers, paint_trunk
 
 DEFAULT = PhantomParameters()
@@ -55,12 +57,14 @@ class Phantom:
     """The phantom with all that it was made from.
 
     ``scan`` is the CT with its vertebra labels (VerSe); ``structures`` is a label map of everything that has a number
-    in TotalSegmentator 2 (``schemes.STRUCTURES``), on the same grid and with the same vertebrae.
+    in TotalSegmentator 2 (``schemes.STRUCTURES``), on the same grid and with the same vertebrae; ``dimensions`` are
+    those of its vertebrae, in millimetres of a person of mean size.
     """
 
     parameters: PhantomParameters
     scan: Scan
     structures: LabelMap
+    dimensions: Mapping[Level, Dimensions]
 
 
 def build_phantom(parameters: PhantomParameters = DEFAULT) -> Scan:
@@ -83,16 +87,18 @@ def build_phantom(parameters: PhantomParameters = DEFAULT) -> Scan:
 
 def build_whole_phantom(parameters: PhantomParameters = DEFAULT) -> Phantom:
     """Build the same phantom with a label map of all its structures: ribs, lungs, vessels, organs, muscles."""
-    scan, names = _build(parameters, named=True)
+    scan, names, dimensions = _build(parameters, named=True)
     levels = levels_of("totalsegmentator", tuple(int(n) for n in np.flatnonzero(np.bincount(names.ravel()))))
-    return Phantom(parameters, scan, LabelMap(names, scan.grid, levels, "totalsegmentator", source="phantom"))
+    structures = LabelMap(names, scan.grid, levels, "totalsegmentator", source="phantom")
+    return Phantom(parameters, scan, structures, dimensions)
 
 
-def _build(parameters: PhantomParameters, *, named: bool) -> tuple[Scan, np.ndarray]:
-    """Build the scan and the array of its structures, which is empty where it is not asked for."""
+def _build(parameters: PhantomParameters, *, named: bool) -> tuple[Scan, np.ndarray, Mapping[Level, Dimensions]]:
+    """Build the scan, the array of its structures, empty where it is not asked for, and the vertebrae's dimensions."""
     rng = np.random.default_rng(parameters.seed)
     individual = sample_individual(rng=rng)
-    column = build_column(individual.variants)
+    shapes = None if parameters.morphology_seed is None else sample_shapes(parameters.morphology_seed)
+    column = build_column(individual.variants, shapes)
     grid = _place_grid(column, parameters)
     axes = axes_of(grid).scaled(1 / parameters.size)
     drawn = draw_bones(column, axes)
@@ -109,7 +115,7 @@ def _build(parameters: PhantomParameters, *, named: bool) -> tuple[Scan, np.ndar
     scan = Scan(
         LabelMap(labels, grid, levels, source="phantom"), Volume(hu, grid, storage=Storage("int16"), source="phantom")
     )
-    return scan, names
+    return scan, names, column.dimensions
 
 
 def _paint(

@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from spinesim.anatomy.levels import Level, region
 from spinesim.phantom.individual import PLAIN, Variant
+from spinesim.phantom.shapes import Shape
 from spinesim.phantom.table import Dimensions, read_dimensions
 
 SACRAL_SLOPE_DEG = 36.0
@@ -67,6 +68,7 @@ class Column:
     dimensions: Mapping[Level, Dimensions]
     poses: Mapping[Level, Pose]
     variants: Mapping[Level, Variant] = field(default_factory=dict)
+    shapes: Mapping[Level, Shape] = field(default_factory=dict)
 
     def variant(self, level: Level) -> Variant:
         """Give how a vertebra differs from its drawing."""
@@ -104,9 +106,15 @@ def disc_wedges(table: Mapping[Level, Dimensions]) -> dict[Level, float]:
     }
 
 
-def build_column(variants: Mapping[Level, Variant] | None = None) -> Column:
-    """Stack the vertebrae from the sacrum up, disc by disc; without ``variants`` each is its own mirror image."""
-    table = read_dimensions()
+def build_column(
+    variants: Mapping[Level, Variant] | None = None, shapes: Mapping[Level, Shape] | None = None
+) -> Column:
+    """Stack the vertebrae from the sacrum up, disc by disc.
+
+    Without ``variants`` each vertebra is its own mirror image, without ``shapes`` it is as it is drawn.
+    """
+    shapes = shapes or {}
+    table = {level: shapes[level].dims if level in shapes else dims for level, dims in read_dimensions().items()}
     wedges = disc_wedges(table)
     plate = Pose(0.0, 0.0, float(np.deg2rad(SACRAL_SLOPE_DEG)))
     poses = {Level.S: plate}
@@ -117,4 +125,4 @@ def build_column(variants: Mapping[Level, Variant] | None = None) -> Column:
         body = Pose(lower_plate.y_mm, lower_plate.z_mm, lower_plate.lean + half)
         poses[level] = body.moved(0.0, dims.height / 2)
         plate = poses[level].moved(0.0, dims.height / 2, half)
-    return Column(table, MappingProxyType(dict(sorted(poses.items()))), variants or {})
+    return Column(table, MappingProxyType(dict(sorted(poses.items()))), variants or {}, shapes)

@@ -50,6 +50,9 @@ class PhantomParameters(BaseModel):
     seed : int
         Seed of what makes a person (processes, end plates, the lie of the soft tissue), of texture and of noise; the
         dimensions of the bones do not depend on it.
+    morphology_seed : int or None
+        Draws the vertebrae, C3 to L5, from the shipped morphology model: canals, pedicles, transverse processes and
+        the plates' hollows, while heights, widths and depths of bodies stay the table's; None is the table's vertebrae.
     age_years : float
         Age that sets the trabecular HU, 18 to 100 years.
     sex : "male", "female" or None
@@ -74,6 +77,7 @@ class PhantomParameters(BaseModel):
     spacing_mm: tuple[Spacing, Spacing, Spacing] = (1.5, 1.5, 1.5)
     noise_hu: float = Field(default=12.0, ge=0.0, le=100.0)
     seed: int = Field(default=0, ge=0)
+    morphology_seed: int | None = Field(default=None, ge=0)
     age_years: float = Field(default=40.0, ge=18.0, le=100.0)
     sex: Sex | None = None
     height_cm: float | None = Field(default=None, ge=140.0, le=210.0)

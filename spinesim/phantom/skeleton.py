@@ -74,6 +74,9 @@ def vertebra_distance(
     dims, pose = column.dimensions[level], column.poses[level]
     local_y, local_z = pose.to_local(y, z)
     variant = column.variant(level)
+    if level in column.shapes:
+        dims = column.shapes[level].drawing
+        x, local_y, local_z = column.shapes[level].to_drawing(x, local_y, local_z)
     body = body_distance(x, local_y, local_z, dims, variant)
     behind = np.maximum(posterior_distance(x, local_y, local_z, dims, variant), -canal_distance(x, local_y, dims))
     waist = np.clip(1 - np.abs(local_z) / np.float32(dims.height / 2), 0, 1)

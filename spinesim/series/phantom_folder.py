@@ -11,7 +11,6 @@ from typing import Any
 from spinesim.anatomy.schemes import STRUCTURES
 from spinesim.anatomy.writing import write_labels, write_volume
 from spinesim.phantom import Phantom, PhantomParameters, build_whole_phantom
-from spinesim.phantom.table import read_dimensions
 from spinesim.series.writer import check_target, whole_folder
 
 PHANTOM_FILES = {
@@ -71,7 +70,7 @@ def describe_phantom(phantom: Phantom) -> dict[str, Any]:
         "trabecular_hu": {v.name: round(phantom.parameters.trabecular_hu(v), 1) for v in phantom.parameters.levels},
         "dimensions_mm": {
             level.name: {key: round(size * value, 3) for key, value in asdict(dims).items() if key != "level"}
-            for level, dims in read_dimensions().items()
+            for level, dims in phantom.dimensions.items()
             if level in phantom.parameters.levels
         },
         "structures": {name: number for name, number in STRUCTURES.items() if number in present},

@@ -58,7 +58,7 @@ class Change:
 
     def measures(self, model: MorphologyModel) -> dict[str, float]:
         """How the measures of a vertebra change (mm, degrees), by the model's readout."""
-        values = _reach(model).T @ np.append(self.weights, self.size)
+        values = measure_reach(model).T @ np.append(self.weights, self.size)
         return dict(zip(model.measures, values.tolist(), strict=True))
 
     def displacement(self, model: MorphologyModel) -> Float[np.ndarray, "v 3"]:
@@ -115,7 +115,7 @@ def solve_change(
         When the model's modes cannot give what is asked, or only far from any vertebra.
     """
     goal = in_units(model, asked, now or {})
-    reach = _reach(model)[:, [model.measures.index(name) for name in goal]].T
+    reach = measure_reach(model)[:, [model.measures.index(name) for name in goal]].T
     wanted = np.array(list(goal.values()))
     found = np.linalg.lstsq(reach, wanted, rcond=1e-6)[0]
     missed = reach @ found - wanted
@@ -157,7 +157,7 @@ def in_units(model: MorphologyModel, asked: Mapping[str, float], now: Mapping[st
     return goal
 
 
-def _reach(model: MorphologyModel) -> Float[np.ndarray, "q1 m"]:
+def measure_reach(model: MorphologyModel) -> Float[np.ndarray, "q1 m"]:
     """How each measure changes with a standard deviation of each mode, and of size."""
     size = model.size_sd * model.readout[len(model.levels) + 1]
     return np.vstack([model.readout[len(model.coefficients) :], size])

@@ -11,9 +11,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from spinesim.anatomy.findings import check_order
 from spinesim.anatomy.locate import estimate_spine
@@ -29,6 +31,9 @@ VERSE = re.compile(r"_seg(-vert_msk)?\.")
 """How VerSe names label maps: ``_seg-vert_msk.nii.gz``, and ``_seg.nii.gz`` in its first releases."""
 
 CT = re.compile(r"_ct\.")
+
+Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -110,27 +115,77 @@ def measure_cohort(
     OutputError
         When a spine cannot be kept.
     """
+    craft = Craft(
+        lambda name, checksum: replace(read_member(kept_file(kept, checksum, scheme)), source=name),
+        partial(measure_file, scheme=scheme),
+        lambda name, checksum, found: _keep(Member(name, checksum, *found), kept, scheme),
+    )
+    gathered = gather(folder, craft, workers=workers, told=told)
+    return Cohort(gathered.found, gathered.left_out, gathered.anew, gathered.passed_over)
+
+
+def _keep(member: Member, kept: Path, scheme: str) -> Member:
+    kept.mkdir(exist_ok=True)
+    write_member(member, kept_file(kept, member.sha256, scheme))
+    return member
+
+
+@dataclass(frozen=True, eq=False)
+class Craft(Generic[Result, Found]):
+    """What is made of one label map, and how it is kept.
+
+    Parameters
+    ----------
+    read : callable
+        Gives what is kept of a file, by its name and checksum; raises ``ConfigError`` where nothing is.
+    work : callable
+        Makes it of a file, in a process of its own; or tells why it cannot be made.
+    keep : callable
+        Takes name, checksum and what was made, and keeps it.
+    """
+
+    read: Callable[[str, str], Result]
+    work: Callable[[Path], str | Found]
+    keep: Callable[[str, str, Found], Result]
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered(Generic[Result]):
+    """What was made of a folder's label maps, by name; those that gave nothing; how many were done in this run."""
+
+    found: tuple[Result, ...]
+    left_out: tuple[LeftOut, ...]
+    anew: int
+    passed_over: int
+
+
+def gather(folder: Path, craft: Craft[Result, Found], *, workers: int, told: Callable[[str], None]) -> Gathered[Result]:
+    """Make something of every label map under a folder, in parallel, unless it is kept already.
+
+    Raises
+    ------
+    LabelError, ConfigError, OutputError
+        As :func:`measure_cohort`.
+    """
     files, passed_over = find_label_maps(folder)
-    members, left_out, waiting = _sort_out(files, folder, kept, scheme, told)
-    measured = 0
-    for rank, (path, outcome) in enumerate(_measured(list(waiting), scheme, workers), start=1):
+    found, left_out, waiting = _sort_out(files, folder, craft, told)
+    anew = 0
+    for rank, (path, outcome) in enumerate(_measured(list(waiting), craft.work, workers), start=1):
         if isinstance(outcome, str):
             left_out[path] = outcome
         else:
-            members[path] = Member(_name(path, folder), waiting[path], *outcome)
-            kept.mkdir(exist_ok=True)
-            write_member(members[path], kept_file(kept, waiting[path], scheme))
-            measured += 1
+            found[path] = craft.keep(_name(path, folder), waiting[path], outcome)
+            anew += 1
         told(f"measured {rank} of {len(waiting)}: {path.name}")
     out = tuple(LeftOut(_name(path, folder), left_out[path]) for path in sorted(left_out))
-    return Cohort(tuple(members[path] for path in sorted(members)), out, measured, passed_over)
+    return Gathered(tuple(found[path] for path in sorted(found)), out, anew, passed_over)
 
 
 def _sort_out(
-    files: Sequence[Path], folder: Path, kept: Path, scheme: str, told: Callable[[str], None]
-) -> tuple[dict[Path, Member], dict[Path, str], dict[Path, str]]:
-    """The spines that are kept already, the files that are of no use, and the checksums of those to be measured."""
-    members: dict[Path, Member] = {}
+    files: Sequence[Path], folder: Path, craft: Craft[Result, Found], told: Callable[[str], None]
+) -> tuple[dict[Path, Result], dict[Path, str], dict[Path, str]]:
+    """What is kept already, the files that are of no use, and the checksums of those to be worked on."""
+    found: dict[Path, Result] = {}
     left_out: dict[Path, str] = {}
     waiting: dict[Path, str] = {}
     firsts: dict[str, Path] = {}
@@ -145,10 +200,10 @@ def _sort_out(
             left_out[path] = f"{path}: expected a label map of its own, got the same bytes as {first}"
             continue
         try:
-            members[path] = replace(read_member(kept_file(kept, checksum, scheme)), source=_name(path, folder))
+            found[path] = craft.read(_name(path, folder), checksum)
         except ConfigError:  # none, or a damaged one
             waiting[path] = checksum
-    return members, left_out, waiting
+    return found, left_out, waiting
 
 
 def _name(path: Path, folder: Path) -> str:
@@ -156,24 +211,26 @@ def _name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def kept_file(kept: Path, checksum: str, scheme: str) -> Path:
+def kept_file(kept: Path, checksum: str, scheme: str, ending: str = ".json") -> Path:
     """Where the spine of a label map is kept."""
     key = hashlib.sha256(f"{checksum} {version('spinesim')} {scheme}".encode()).hexdigest()
-    return kept / f"{key[:32]}.json"
+    return kept / f"{key[:32]}{ending}"
 
 
 Outcome = str | tuple[Spine, tuple[str, ...]]
 """Why a label map gave no spine; or the spine, and what the reader warned of."""
 
 
-def _measured(files: Sequence[Path], scheme: str, workers: int) -> Iterator[tuple[Path, Outcome]]:
-    """Measure label maps in processes of their own, and give each as it is done."""
+def _measured(
+    files: Sequence[Path], work: Callable[[Path], str | Found], workers: int
+) -> Iterator[tuple[Path, str | Found]]:
+    """Work on label maps in processes of their own, and give each as it is done."""
     if not files:
         return
     # spawned, not forked: this process may hold threads, and a fork would copy their locks
     pool = ProcessPoolExecutor(min(workers, len(files)), get_context("spawn"), _leave_interrupts)
     try:
-        waiting = {pool.submit(measure_file, path, scheme): path for path in files}
+        waiting = {pool.submit(work, path): path for path in files}
         for done in as_completed(waiting):
             yield waiting[done], done.result()
     except BrokenProcessPool as error:

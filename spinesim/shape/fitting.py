@@ -112,7 +112,7 @@ def fit_folder(
         When something cannot be written.
     """
     asked = parse_run(levels) if levels else None
-    _check_out(out)
+    check_out(out)
     cohort = measure_cohort(folder, kept_folder(out), scheme=scheme, workers=workers, told=told)
     told("fitting")
     fit = fit_cohort(cohort, folder, modes=modes, levels=asked)
@@ -185,7 +185,7 @@ def read_fit(model: Path, report: Path | None = None) -> Fit:
     return Fit(fitted, members, tuple(piece for piece in pieces if piece), left_out, asked, 0)
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path) -> None:
     """Refuse a name for the model before any work is done."""
     if out.suffix.lower() != ".npz":
         raise OutputError(f"{out}: expected a name that ends in .npz, got {out.name}; rename it")

@@ -6,6 +6,7 @@ Vertebrae are compared after a rigid motion has laid one on the other: the mean 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -45,6 +46,63 @@ def measure_generalisation(
             if whose == left_out:
                 errors[rank] = measure_rebuilt(fitted, each)
     return errors
+
+
+def score_morphology(
+    models: Sequence[MorphologyModel],
+    specimens: Sequence[Specimen],
+    *,
+    modes: int | None = None,
+    samples: int = 100,
+    rng: np.random.Generator,
+) -> list[dict[str, Any]]:
+    """Compactness, generalisation and specificity of the model of each group, on what it was fitted to.
+
+    Compactness is the share of the variance beyond level and size that the modes tell. A label map is left out whole;
+    where the others are too few for the modes they get as many as they allow, and where they allow none, or a level
+    would have one vertebra, generalisation is None.
+
+    Parameters
+    ----------
+    modes : int, optional
+        Most modes; by default the model's.
+    samples : int
+        Draws for specificity.
+
+    Raises
+    ------
+    ConfigError
+        When fewer than one mode is asked for.
+    """
+    if modes is not None and modes < 1:
+        raise ConfigError(f"modes: expected 1 or more, got {modes}; ask for more")
+    rows = []
+    for model in models:
+        model = model if modes is None else model.truncated(min(modes, model.gaussian.modes.shape[1]))
+        own = [specimen for specimen in specimens if specimen.level in model.levels]
+        error = _left_out_error(model, own)
+        rows.append(
+            {
+                "levels": f"{model.levels[0].name}-{model.levels[-1].name}",
+                "vertebrae": len(own),
+                "modes": model.gaussian.modes.shape[1],
+                "compactness": round(float(model.gaussian.explained().sum()), 4),
+                "generalisation_mm": error,
+                "specificity_mm": round(float(measure_specificity(model, own, samples, rng=rng).mean()), 4),
+            }
+        )
+    return rows
+
+
+def _left_out_error(model: MorphologyModel, specimens: Sequence[Specimen]) -> float | None:
+    """Mean generalisation with as many modes as the others allow; None where they allow none."""
+    counts = [[s.source for s in specimens if s.level == level] for level in model.levels]
+    most = max(sum(s.source == source for s in specimens) for source in {s.source for s in specimens})
+    allowed = min(model.gaussian.modes.shape[1], len(specimens) - most - len(model.levels) - 1)
+    if allowed < 1 or min(len(sources) - max(map(sources.count, sources)) for sources in counts) < 2:
+        return None
+    errors = measure_generalisation(specimens, model.triangles, allowed, lambda specimen: specimen.source)
+    return round(float(errors.mean()), 4)
 
 
 def measure_rebuilt(model: MorphologyModel, specimen: Specimen) -> float:

@@ -76,7 +76,7 @@ def register(template: Bone, bone: Bone, points: Float[np.ndarray, "n 3"]) -> Fl
     """
     with warnings.catch_warnings(), TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")  # SWIG's types warn while they are made: an error there ends the process
-        itk = _open_elastix()
+        itk = open_elastix()
         fixed, moving = (_image(itk, each) for each in (template, bone))
         parameters = itk.ParameterObject.New()
         for stage in (SIMILARITY, SPLINES):
@@ -87,11 +87,19 @@ def register(template: Bone, bone: Bone, points: Float[np.ndarray, "n 3"]) -> Fl
         return points + _look_up(itk, field, points)
 
 
-def _open_elastix() -> Any:
-    """The optional dependency, on one thread."""
+def open_elastix() -> Any:
+    """The optional dependency, on one thread.
+
+    Raises
+    ------
+    ConfigError
+        When it is not installed.
+    """
     try:
-        import itk
-        from itk import ParameterObject  # noqa: F401 - itk comes without elastix, too
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import itk
+            from itk import ParameterObject  # noqa: F401 - itk comes without elastix, too
     except ImportError as error:
         raise ConfigError(
             "registration: expected itk-elastix, got no such package; install it: pip install 'spinesim[registration]'"
