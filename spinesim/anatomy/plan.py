@@ -97,10 +97,14 @@ class Squeezed:
 
 @dataclass(frozen=True, eq=False)
 class Tissue:
-    """A change of the CT in the bone of a level: ``become`` gives the new HU of its voxels."""
+    """A change of the CT in the bone of a level, or, with ``where``, in what is no bone there.
+
+    ``become`` gives the new HU of its voxels.
+    """
 
     level: Level
     become: Callable[[Squeezed], Float[np.ndarray, " n"]]
+    where: Where | None = None
 
 
 @dataclass(frozen=True, eq=False)

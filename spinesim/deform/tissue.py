@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box
+from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.plan import Squeezed, Tissue
-from spinesim.anatomy.scan import Scan, Volume
+from spinesim.anatomy.scan import LabelMap, Scan
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.field import Field
 
@@ -21,9 +22,12 @@ SMOOTHING_MM = 1.5
 MARGIN = 2
 """Voxels around a bone that its box takes in."""
 
+AROUND_MM = 20.0
+"""What is no bone is looked for so far around a bone."""
+
 
 def change_tissues(after: Scan, spine: Spine, tissues: Sequence[Tissue], field: Field) -> Scan:
-    """Give the voxels of bones the HU that a plan's tissue changes ask for.
+    """Give voxels the HU that a plan's tissue changes ask for.
 
     Parameters
     ----------
@@ -42,27 +46,36 @@ def change_tissues(after: Scan, spine: Spine, tissues: Sequence[Tissue], field: 
         return after
     voxels = image.voxels.copy(order="K")
     for tissue in changed:
-        number = labels.numbers[tissue.level]
-        box = _padded(labels.boxes[number], labels.grid.shape)
-        mask = labels.voxels[box] == number
         image = replace(image, voxels=voxels)
+        box, mask = _reached(labels, tissue)
         sources, density = field.block(labels.grid, box)
         vertebra = spine[tissue.level]
+        rest = (sources - vertebra.centre) @ vertebra.axes
+        if tissue.where is not None:
+            mask &= tissue.where(rest.reshape(-1, 3)).reshape(mask.shape)
         hu = image.hu(image.voxels[box])
-        seen = Squeezed(
-            (sources[mask] - vertebra.centre) @ vertebra.axes,
-            hu[mask],
-            _mean_inside(hu, mask, labels.grid.spacing_mm)[mask],
-            density[mask],
-        )
-        voxels[box][mask] = _stored(image, tissue.become(seen))
+        mean = _mean_inside(hu, mask, labels.grid.spacing_mm)
+        seen = Squeezed(rest[mask], hu[mask], mean[mask], density[mask])
+        voxels[box][mask] = image.stored(tissue.become(seen)).astype(voxels.dtype)
     return replace(after, image=replace(image, voxels=voxels))
 
 
-def _padded(box: Box, shape: tuple[int, int, int]) -> Box:
+def _reached(labels: LabelMap, tissue: Tissue) -> tuple[Box, Bool[np.ndarray, "i j k"]]:
+    """Box and mask of the voxels that may change: the bone of a level, or what is no bone around it."""
+    number = labels.numbers[tissue.level]
+    if tissue.where is None:
+        box = _padded(labels.boxes[number], labels.grid, 0.0)
+        return box, labels.voxels[box] == number
+    box = _padded(labels.boxes[number], labels.grid, AROUND_MM)
+    return box, ~np.isin(labels.voxels[box], list(labels.levels))
+
+
+def _padded(box: Box, grid: Grid, more_mm: float) -> Box:
     """A box and what lies next to it."""
+    margin = MARGIN + np.ceil(more_mm / grid.spacing_mm).astype(int)
     i, j, k = (
-        slice(max(side.start - MARGIN, 0), min(side.stop + MARGIN, n)) for side, n in zip(box, shape, strict=True)
+        slice(max(side.start - int(more), 0), min(side.stop + int(more), n))
+        for side, more, n in zip(box, margin, grid.shape, strict=True)
     )
     return i, j, k
 
@@ -75,8 +88,3 @@ def _mean_inside(
     total = ndimage.gaussian_filter(np.where(mask, hu, 0.0), sigma)
     share = ndimage.gaussian_filter(mask.astype(np.float32), sigma)
     return np.divide(total, share, out=np.zeros_like(total), where=share > 0)
-
-
-def _stored(image: Volume, hu: Float[np.ndarray, " n"]) -> np.ndarray:
-    """Numbers of the file for HU values, in its type."""
-    return image.stored(hu).astype(image.voxels.dtype)

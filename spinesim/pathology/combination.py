@@ -22,6 +22,7 @@ from spinesim.pathology.proposal import (
     read_goals,
     remarks_on,
     settle,
+    tolerances_of,
 )
 
 
@@ -82,6 +83,11 @@ def _(combination: Combination, seed: int) -> Combination:
 @goals_of.register
 def _(combination: Combination) -> Goals:
     return {name: value for each in combination.pathologies for name, value in goals_of(each).items()}
+
+
+@tolerances_of.register
+def _(combination: Combination) -> Goals:
+    return {name: value for each in combination.pathologies for name, value in tolerances_of(each).items()}
 
 
 @read_goals.register

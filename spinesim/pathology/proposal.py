@@ -48,6 +48,16 @@ def goals_of(pathology: BaseModel) -> Goals:
     raise TypeError(f"goals_of: expected a registered pathology, got {type(pathology).__name__}")
 
 
+TOLERANCES = {"deg": 1.0, "percent": 2.0}
+"""How far a goal may be missed, by the unit at the end of its name."""
+
+
+@singledispatch
+def tolerances_of(pathology: BaseModel) -> Goals:
+    """How far each goal may be missed on the result, in its unit; the usual tolerance of that unit."""
+    return {goal: TOLERANCES[goal.rpartition("_")[2]] for goal in goals_of(pathology)}
+
+
 @singledispatch
 def settle(pathology: BaseModel, seed: int) -> BaseModel:
     """Draw by a seed what a pathology leaves open among its own numbers (a loss inside a grade); most leave nothing."""

@@ -25,11 +25,17 @@ from spinesim.deform.tissue import change_tissues
 from spinesim.deform.torch_kernels import CPU
 from spinesim.deform.warp import carry_quickly
 from spinesim.errors import ConfigError, OutOfReachError, PathologyError
-from spinesim.pathology.proposal import Goals, Proposal, goals_of, propose, read_goals, remarks_on, settle
+from spinesim.pathology.proposal import (
+    Goals,
+    Proposal,
+    goals_of,
+    propose,
+    read_goals,
+    remarks_on,
+    settle,
+    tolerances_of,
+)
 from spinesim.series.fidelity import bone_fidelity
-
-TOLERANCES = {"deg": 1.0, "percent": 2.0}
-"""Distance between asked and measured that a written case may have, by the unit at the end of the goal's name."""
 
 NEAR = 0.5
 """Share of its tolerance that a goal may be missed by when tries end."""
@@ -164,8 +170,8 @@ class Search:
     ``aim`` is the next one to try, ``least`` the largest miss of the best one so far, as a share of its tolerance.
     """
 
-    def __init__(self, asked: Goals, aim: Goals) -> None:
-        self.asked, self.aim = asked, aim
+    def __init__(self, asked: Goals, aim: Goals, tolerances: Goals) -> None:
+        self.asked, self.aim, self.tolerances = asked, aim, tolerances
         self.least = np.inf
         self._best, self._miss, self._gain = aim, dict.fromkeys(asked, 0.0), 1.0
 
@@ -177,7 +183,7 @@ class Search:
         miss = {name: value - measured[name] for name, value in self.asked.items()}
         if not np.isfinite(list(miss.values())).all():
             return False
-        largest = max(abs(value) / tolerance_of(name) for name, value in miss.items())
+        largest = max(abs(value) / self.tolerances[name] for name, value in miss.items())
         closer = bool(largest < self.least)
         if closer:
             self._best, self._miss, self._gain = self.aim, miss, 1.0
@@ -202,7 +208,8 @@ class _Start:
 def _rehearse(start: _Start, pathology: BaseModel) -> tuple[Search, Proposal]:
     """Correct the aim until labels that are carried rigidly (no flow yet) measure what was asked."""
     asked = goals_of(pathology)
-    search, best = Search(asked, asked), None
+    tolerances = tolerances_of(pathology)
+    search, best = Search(asked, asked, tolerances), None
     for _ in range(CORRECTIONS):
         aim = search.aim
         proposal = _propose(start, pathology, aim)
@@ -216,7 +223,7 @@ def _rehearse(start: _Start, pathology: BaseModel) -> tuple[Search, Proposal]:
             best = search.aim, _propose(start, pathology, search.aim)
             break
     aim, proposal = best or (asked, proposal)
-    return Search(asked, aim), proposal
+    return Search(asked, aim, tolerances), proposal
 
 
 def _propose(start: _Start, pathology: BaseModel, aim: Goals) -> Proposal:
@@ -294,10 +301,11 @@ def _judged(case: Case) -> Case:
     PathologyError
         When a goal of 10 or more is missed by more than the tolerance.
     """
+    tolerances = tolerances_of(case.pathology)
     missed = [
         f"{name}: asked {asked:g}, measured {measured:.1f}"
         for name, (asked, measured, _) in case.goals.items()
-        if not abs(asked - measured) <= tolerance_of(name)
+        if not abs(asked - measured) <= tolerances[name]
     ]
     if not missed:
         return case
@@ -307,11 +315,6 @@ def _judged(case: Case) -> Case:
             f"got {'; '.join(missed)}; ask for another place or size"
         )
     return replace(case, warnings=(*case.warnings, *missed))
-
-
-def tolerance_of(goal: str) -> float:
-    """How far a goal may be missed, in its unit."""
-    return TOLERANCES[goal.rpartition("_")[2]]
 
 
 def _with_strain(case: Case) -> Case:
