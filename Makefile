@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow fuzz check lint format bench clean
+.PHONY: help demo test test-slow fuzz check lint format bench gallery clean
 
 help:
 	@echo "make demo       deform the built-in phantom: a curve of 35 degrees at T9, into demo/"
@@ -21,6 +21,7 @@ help:
 	@echo "make check      lint and test"
 	@echo "make format     let ruff format and mend"
 	@echo "make bench      print the benchmark table"
+	@echo "make gallery    draw every preset before and after, into assets/gallery/"
 	@echo "make clean      remove what was made, but not .venv"
 
 demo: $(STAMP)
@@ -50,6 +51,9 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/table.py
+
+gallery: $(STAMP)
+	$(BIN)/python benchmarks/gallery.py
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

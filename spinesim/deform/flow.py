@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from spinesim.anatomy.grid import Grid
@@ -34,6 +34,9 @@ FEWEST_STEPS = 6
 FINEST_MM = 1.5
 """Nodes are never laid closer than this."""
 
+DETAIL_REACH_MM = 12.0
+"""Nodes whose source lies nearer than this to a bone that is divided are laid closer."""
+
 SPLINE_MARGIN = 12
 """Nodes by which a grid is carried on before a spline is laid through it, so that its edge does not matter."""
 
@@ -43,7 +46,8 @@ class FlowSettings:
     """How finely the flow is followed.
 
     ``steps`` in time, of about ``step_mm`` for the anchor that goes farthest; ``shell_mm`` that touching bones give up;
-    ``power`` of the weights' fall-off (1.5 or 2); ``spacing_mm`` of the field's nodes.
+    ``power`` of the weights' fall-off (1.5 or 2); ``spacing_mm`` of the nodes, ``detail_mm`` of those of a field that
+    divides bones, near them.
     """
 
     steps: int = 12
@@ -51,6 +55,7 @@ class FlowSettings:
     power: float = 2.0
     spacing_mm: float = 2.5
     step_mm: float = 6.0
+    detail_mm: float = np.inf
 
     def __post_init__(self) -> None:
         if self.power not in (1.5, 2.0):
@@ -61,8 +66,8 @@ class FlowSettings:
         return replace(self, steps=max(FEWEST_STEPS, int(np.ceil(travel_mm / self.step_mm))))
 
     def for_detail(self, detail_mm: float) -> FlowSettings:
-        """The same with nodes no farther apart than the finest shape that the anchors make, or ``FINEST_MM``."""
-        return replace(self, spacing_mm=min(self.spacing_mm, max(detail_mm, FINEST_MM)))
+        """The same for anchors that make shapes so fine; nodes are never laid closer than ``FINEST_MM``."""
+        return replace(self, detail_mm=max(detail_mm, FINEST_MM))
 
 
 Held = tuple[DistanceMap, Motion | None]
@@ -87,17 +92,22 @@ def follow_flow(anchors: Sequence[Held], output: Grid, settings: FlowSettings, d
     device : str
         ``cpu`` for the compiled loops, else a device of PyTorch.
     """
-    grid = field_grid(output, settings.spacing_mm)
     flow = _Flow(_carrier(anchors, settings, device))
     coarse = field_grid(output, max(COARSE_MM, 2 * settings.spacing_mm))
     far, nearest = flow.carry(coarse, np.arange(coarse.size))
     far = far.reshape(*coarse.shape, 3)
     # rounded: distances are multiples of the voxel size at many nodes, and no device shall decide them otherwise
-    near = ndimage.binary_dilation(np.round(nearest.reshape(coarse.shape), 3) < NEAR_MM, structure=np.ones((3, 3, 3)))
-    displacement = _refine(far, coarse, grid)
-    index = np.flatnonzero(_refine(near[..., None].astype(np.float32), coarse, grid, order=1)[..., 0] > 0.01)
-    displacement.reshape(-1, 3)[index] = flow.carry(grid, index)[0]
-    return Field(displacement, grid)
+    near = np.round(nearest.reshape(coarse.shape), 3) < NEAR_MM
+    grid = field_grid(output, settings.spacing_mm)
+    displacement = flow.refine(far, near, coarse, grid)
+    divided = [region for region, _ in anchors if region.divided]
+    if not divided or settings.detail_mm >= settings.spacing_mm:
+        return Field(displacement, grid)
+    fine = field_grid(output, settings.detail_mm)
+    nodes = grid.to_world(np.stack(np.unravel_index(np.arange(grid.size), grid.shape), axis=1).astype(float))
+    sources = nodes + displacement.reshape(-1, 3)
+    close = np.any([np.round(region.at(sources), 3) < DETAIL_REACH_MM for region in divided], axis=0)
+    return Field(flow.refine(displacement, close.reshape(grid.shape), grid, fine), fine)
 
 
 def _refine(
@@ -133,6 +143,16 @@ class _Flow:
     """The anchors of a flow and what carries points back along them: (points, nearest) are overwritten."""
 
     carrier: Callable[[np.ndarray, np.ndarray], None]
+
+    def refine(
+        self, values: Float[np.ndarray, "i j k 3"], near: Bool[np.ndarray, "i j k"], coarse: Grid, fine: Grid
+    ) -> Float[np.ndarray, "a b c 3"]:
+        """Displacement on a finer grid: splined between the nodes of a coarse one, and followed itself near some."""
+        displacement = _refine(values, coarse, fine)
+        wide = ndimage.binary_dilation(near, structure=np.ones((3, 3, 3)))
+        index = np.flatnonzero(_refine(wide[..., None].astype(np.float32), coarse, fine, order=1)[..., 0] > 0.01)
+        displacement.reshape(-1, 3)[index] = self.carry(fine, index)[0]
+        return displacement
 
     def carry(self, grid: Grid, index: np.ndarray) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, " n"]]:
         """Displacement of some nodes of a grid (flat indices), and the nearest that each came to an anchor (mm)."""

@@ -29,12 +29,14 @@ PLATE_SHARE = 0.3
 class DistanceMap:
     """Distance in mm to an anchor's region, 0 inside, on a block of voxels that surrounds it.
 
-    ``softness_mm`` is the epsilon of its weight: small, and the region moves exactly as its anchor does.
+    ``softness_mm`` is the epsilon of its weight: small, and the region moves exactly as its anchor does. ``divided``
+    tells that it is a part of a bone.
     """
 
     distance: Float[np.ndarray, "i j k"]
     grid: Grid
     softness_mm: float = 0.3
+    divided: bool = False
 
     def at(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
         """Distance of world points at rest; beyond the block, that to the block is added."""
@@ -78,7 +80,7 @@ def measure_distances(labels: LabelMap, vertebra: Vertebra, anchor: Anchor, shel
         own = kept if kept.any() else own
     half_block = (factor - 1) * grid.spacing_mm / 2
     distance = ndimage.distance_transform_edt(~own, sampling=coarse.spacing_mm) - np.linalg.norm(half_block)
-    return DistanceMap(np.maximum(distance, 0).astype(np.float32), coarse)
+    return DistanceMap(np.maximum(distance, 0).astype(np.float32), coarse, divided=anchor.part is not Part.WHOLE)
 
 
 def _block_frame(box: Box, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,135 @@
+"""Draw every preset before and after on the phantom, and the page that shows them.
+
+.venv/bin/python benchmarks/gallery.py [--out assets/gallery] [--only NAME]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import ndimage
+
+from spinesim.anatomy.levels import Level, parse_level
+from spinesim.anatomy.scan import Scan
+from spinesim.anatomy.vertebra import Spine
+from spinesim.errors import PathologyError
+from spinesim.pathology.combination import Combination
+from spinesim.pathology.configuration import presets, read_configuration
+from spinesim.pathology.proposal import Pathology
+from spinesim.phantom import PhantomParameters, build_phantom
+from spinesim.series.case import Case, simulate
+
+WINDOW_HU = (-200.0, 700.0)
+CLOSE_MM, WHOLE_MM = 150.0, 560.0
+"""Height of what is shown: some levels, or the whole spine."""
+
+ASPECT, PIXEL_SHARE = 0.62, 1 / 420
+"""Width of a panel over its height, and a pixel over its height."""
+
+BEHIND = 0.42
+"""Share of a sagittal panel's width that lies behind the bodies."""
+
+PANEL_IN, DPI = 4.2, 100
+GROUND, INK, LINE = "black", "#d0d4da", "#ff8a3c"
+
+
+def main() -> None:
+    """Simulate, draw, and write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("assets/gallery"), help="folder [assets/gallery]")
+    parser.add_argument("--only", action="append", help="one preset; may be given again [all]")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    scan = build_phantom(PhantomParameters())
+    names = options.only or list(presets())
+    lines = []
+    for name in names:
+        configuration = read_configuration(name)
+        try:
+            case = simulate(scan, configuration.pathology, seed=configuration.seed)
+        except PathologyError as refusal:
+            print(f"{name}: {refusal}", file=sys.stderr)
+            continue
+        draw(case, options.out / f"{name}.jpg")
+        lines.append(describe(name, configuration.about, case))
+        print(lines[-1].splitlines()[2])
+    if not options.only:
+        (options.out / "README.md").write_text(page(lines), encoding="utf-8")
+
+
+def describe(name: str, about: str, case: Case) -> str:
+    """A preset's part of the page."""
+    goals = "; ".join(f"{goal} {asked:.1f}, measured {got:.1f}" for goal, (asked, got, _) in case.goals.items())
+    return f"## {name}\n\n{about}. Asked {goals}.\n\n![{about}]({name}.jpg)\n"
+
+
+def page(lines: Iterable[str]) -> str:
+    """The page of the gallery."""
+    head = (
+        "# Gallery\n\nEvery shipped preset on the built-in phantom (C7 to the sacrum, 1.5 mm), before and after: a\n"
+        "sagittal and a coronal plane through the level that changes, not curved. Made by `make gallery`; one of them\n"
+        "on your own scan: `spinesim simulate ct.nii.gz --labels labels.nii.gz --config NAME`.\n"
+    )
+    return "\n".join([head, *lines])
+
+
+def draw(case: Case, out: Path) -> None:
+    """Draw sagittal and coronal planes before and after, with the outlines of the labels."""
+    levels = mentioned(case.pathology)
+    tall = CLOSE_MM if levels else WHOLE_MM
+    figure = Figure(figsize=(4 * ASPECT * PANEL_IN, PANEL_IN), dpi=DPI, facecolor=GROUND)
+    panels = [
+        (scan, spine, view, when)
+        for view in ("sagittal", "coronal")
+        for scan, spine, when in ((case.before, case.before_spine, "before"), (case.after, case.after_spine, "after"))
+    ]
+    for rank, (scan, spine, view, when) in enumerate(panels):
+        axes = figure.add_axes((rank / 4 + 0.002, 0.0, 1 / 4 - 0.004, 0.93), facecolor=GROUND)
+        _draw_plane(axes, scan, middle(spine, levels), case.before_spine.patient_axes, view, tall)
+        figure.text(rank / 4 + 0.01, 0.95, f"{when}, {view}", color=INK, fontsize=9)
+    figure.savefig(out, pil_kwargs={"quality": 80, "optimize": True})
+
+
+def mentioned(pathology: Pathology) -> tuple[Level, ...]:
+    """The levels that a pathology names; none for one of the whole spine."""
+    if isinstance(pathology, Combination):
+        parts = [mentioned(part) for part in pathology.pathologies]
+        return tuple(level for part in parts for level in part) if all(parts) and len(parts) < 3 else ()
+    if discs := getattr(pathology, "discs", ()):
+        return tuple(parse_level(name) for disc in discs for name in disc.split("/"))
+    level = getattr(pathology, "level", None)
+    return (parse_level(level),) if level else ()
+
+
+def middle(spine: Spine, levels: tuple[Level, ...]) -> np.ndarray:
+    """Where to look: the mean of the named bodies, or of all."""
+    return np.mean([v.centre for v in spine if v.level in levels or not levels], axis=0)
+
+
+def _draw_plane(axes: Axes, scan: Scan, centre: np.ndarray, patient: np.ndarray, view: str, tall: float) -> None:
+    """Sample a flat plane through a point; the patient's front, or right, is on the left."""
+    wide = ASPECT * tall
+    left = patient[:, 1] if view == "sagittal" else patient[:, 0]
+    start = (1 - BEHIND) * wide if view == "sagittal" else wide / 2
+    across = np.arange(start, start - wide, -PIXEL_SHARE * tall)
+    up = np.arange(tall / 2, -tall / 2, -PIXEL_SHARE * tall)
+    points = centre + across[None, :, None] * left + up[:, None, None] * patient[:, 2]
+    voxels = scan.grid.to_voxel(points.reshape(-1, 3)).T
+    shape = points.shape[:2]
+    hu = ndimage.map_coordinates(scan.image.hu(), voxels, order=1, cval=-1000.0).reshape(shape)
+    axes.imshow(hu, "gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1], aspect="auto")
+    for level, number in scan.labels.numbers.items():
+        inside = ndimage.map_coordinates((scan.labels.voxels == number).astype(np.float32), voxels, order=1)
+        if inside.max() > 0.5:
+            axes.contour(inside.reshape(shape), [0.5], colors=[LINE], linewidths=0.6, alpha=0.4 + 0.5 * (level % 2))
+    axes.set_axis_off()
+
+
+if __name__ == "__main__":
+    main()
