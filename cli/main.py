@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from spinesim.errors import ScanWarning, SpinesimError
+from spinesim.errors import ScanWarning, SpinesimError, first_refusal
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -148,15 +148,9 @@ def _option_names(ctx: click.Context) -> dict[str, str]:
 
 def _validation_sentence(error: ValidationError, options: dict[str, str]) -> str:
     """The first thing that a model refuses, under the name of the option that it came from."""
-    first, *others = error.errors()
-    field = ".".join(map(str, first["loc"]))
+    field, said = first_refusal(error)
     near = difflib.get_close_matches(field.partition(".")[0], options, n=1, cutoff=0.5)
     name = options[near[0]] if near else field or error.title
-    more = f" (and {len(others)} more)" if others else ""
-    if first["type"] == "extra_forbidden":
-        hint = f"; did you mean {name}?" if near else ""
-        return f"{field}: expected a known parameter of {error.title}, got {field!r}{hint}{more}"
-    if first["type"] == "value_error":
-        return f"{name}: {first['msg'].removeprefix('Value error, ')}{more}"
-    rule = first["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
-    return f"{name}: expected {rule[:1].lower()}{rule[1:]}, got {first['input']!r}{more}"
+    if error.errors()[0]["type"] == "extra_forbidden":
+        return f"{field}: {said}{f'; did you mean {name}?' if near else ''}"
+    return f"{name}: {said}"

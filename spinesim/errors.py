@@ -1,5 +1,12 @@
 """What can go wrong in a way that the user can repair: one class for each thing to mend."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class SpinesimError(Exception):
     """A refusal: one sentence with the place, the rule, the value that came and the remedy."""
@@ -39,3 +46,16 @@ class OutputError(SpinesimError):
 
 class ScanWarning(UserWarning):
     """The data can be used, but something in it looks other than a CT with labels should."""
+
+
+def first_refusal(error: ValidationError) -> tuple[str, str]:
+    """Say the first thing that a model refuses: the field, and the rule with the value that came."""
+    first, *others = error.errors()
+    place = ".".join(map(str, first["loc"]))
+    more = f" (and {len(others)} more)" if others else ""
+    if first["type"] == "extra_forbidden":
+        return place, f"expected a known parameter of {error.title}, got {place!r}{more}"
+    if first["type"] == "value_error":
+        return place, f"{first['msg'].removeprefix('Value error, ')}{more}"
+    rule = first["msg"].removeprefix("Input should be ").removeprefix("Value should be ")
+    return place, f"expected {rule[:1].lower()}{rule[1:]}, got {first['input']!r}{more}"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from spinesim.errors import ConfigError
+from spinesim.errors import ConfigError, first_refusal
 from spinesim.pathology.combination import Combination
 from spinesim.pathology.library import kinds, nearest, read_pathology
 from spinesim.pathology.proposal import Pathology
@@ -39,9 +39,8 @@ def read_configuration(source: str | Path) -> Configuration:
     Raises
     ------
     ConfigError
-        When there is none, when it is no YAML, or when a key is unknown; the nearest known one is named.
-    ValidationError
-        When a value is out of its range.
+        When there is none, when it is no YAML, when a value is out of its range, or when a key is unknown; the nearest
+        known one is named.
     """
     path = Path(source)
     if path.suffix not in SUFFIXES and path.parent == Path():
@@ -64,7 +63,7 @@ def parse_configuration(text: str, where: str) -> Configuration:
 
     Raises
     ------
-    ConfigError, ValidationError
+    ConfigError
         As ``read_configuration``.
     """
     try:
@@ -82,7 +81,12 @@ def parse_configuration(text: str, where: str) -> Configuration:
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{where}: expected a list under 'pathologies', got {entries!r}; name one pathology at least")
     read = tuple(read_pathology(entry, f"{where}: pathologies[{rank}]") for rank, entry in enumerate(entries))
-    return Configuration(**said | {"pathologies": read})
+    try:
+        configuration = Configuration(**said | {"pathologies": read})
+        _ = configuration.pathology  # what cannot go together is refused here, before any work
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {': '.join(filter(None, first_refusal(error)))}") from error
+    return configuration
 
 
 def presets() -> dict[str, Any]:

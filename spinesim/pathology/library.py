@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 import spinesim.pathology
-from spinesim.errors import ConfigError
+from spinesim.errors import ConfigError, first_refusal
 from spinesim.pathology.proposal import Pathology
 
 
@@ -31,14 +31,12 @@ def read_pathology(entry: Any, where: str) -> Pathology:
     Raises
     ------
     ConfigError
-        When the kind or a key is unknown; the nearest known one is named.
-    ValidationError
-        When a value is out of its range.
+        When the kind or a key is unknown; the nearest known one is named. Also when a value is out of its range.
     """
     if not isinstance(entry, Mapping) or "kind" not in entry:
         raise ConfigError(f"{where}: expected keys with a 'kind' ({', '.join(kinds())}), got {entry!r}; add it")
     kind, numbers = entry["kind"], {key: value for key, value in entry.items() if key != "kind"}
-    if kind not in kinds():
+    if not isinstance(kind, str) or kind not in kinds():
         raise ConfigError(f"{where}: expected a kind among {', '.join(kinds())}, got {kind!r}{nearest(kind, kinds())}")
     pathology = kinds()[kind]
     for key in numbers:
@@ -46,7 +44,10 @@ def read_pathology(entry: Any, where: str) -> Pathology:
             raise ConfigError(
                 f"{where}: expected a parameter of {kind}, got {key!r}{nearest(key, pathology.model_fields)}"
             )
-    return pathology(**numbers)
+    try:
+        return pathology(**numbers)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {': '.join(filter(None, first_refusal(error)))}") from error
 
 
 def tell_pathology(pathology: BaseModel) -> dict[str, Any]:

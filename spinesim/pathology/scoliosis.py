@@ -57,6 +57,13 @@ SWAY_SHARES, SWAY_MISS = (1.0, 0.7, 0.5, 0.3, 0.15), 2.0
 more than the mean curve does."""
 
 
+def _or_said(schema: dict[str, Any]) -> None:
+    """Let a schema of an object take it as text too, as ``30@L2``."""
+    whole = dict(schema)
+    schema.clear()
+    schema["anyOf"] = [whole, {"type": "string", "pattern": "^[^@]+@[^@]+$"}]
+
+
 class OtherCurve(BaseModel):
     """A curve beside the largest one, convex to the other side than its neighbour; also said as ``30@L2``.
 
@@ -68,7 +75,7 @@ class OtherCurve(BaseModel):
         Vertebra or disc.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_or_said)
 
     cobb_deg: float = Field(ge=5, le=90, allow_inf_nan=False)
     apex: str
