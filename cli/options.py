@@ -85,7 +85,7 @@ class telling:  # noqa: N801 - used as a function
 def run_and_tell(
     ct: Path | None, labels: Path | None, pathology: Any, target: Path, seed: int, options: dict[str, Any]
 ) -> None:
-    """Run a job with the options of ``output_options`` and of reading, and say what came of it."""
+    """Run a job with the options of ``output_options`` and of reading (and a prompt), and say what came of it."""
     from spinesim.series.case import OutputGrid
     from spinesim.series.job import Job, run_job
 

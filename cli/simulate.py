@@ -22,6 +22,7 @@ from .options import (  # noqa: TID251 - relative, as it must be
 @click.argument("ct", type=click.Path(path_type=Path), required=False)
 @labels_option
 @click.option("--config", "source", help="YAML file, or the name of a preset.")
+@click.option("--prompt", help="A sentence instead, as '35 degree right thoracic scoliosis, apex T9'.")
 @click.option("--presets", "list_presets", is_flag=True, help="List the presets, and do nothing else.")
 @output_options
 @click.option("--seed", type=click.IntRange(min=0), help="Of all that is drawn [default: the configuration's].")
@@ -30,22 +31,38 @@ from .options import (  # noqa: TID251 - relative, as it must be
 @resample_option
 @quiet_option
 def simulate(
-    ct: Path | None, labels: Path | None, source: str | None, list_presets: bool, seed: int | None, **options: Any
+    ct: Path | None,
+    labels: Path | None,
+    source: str | None,
+    prompt: str | None,
+    list_presets: bool,
+    seed: int | None,
+    **options: Any,
 ) -> None:
-    """Deform CT, with its vertebra labels, into what a configuration asks for.
+    """Deform CT, with its vertebra labels, into what a configuration or a prompt asks for.
 
     Without CT and labels the built-in phantom is taken. With labels alone, the label map is.
     """
     from spinesim.errors import ConfigError
     from spinesim.pathology.configuration import presets, read_configuration
+    from spinesim.pathology.prompt import understand
 
     if list_presets:
         for name in presets():
             click.echo(f"{name}: {read_configuration(name).about}")
         return
-    if source is None:
-        raise ConfigError("--config: expected a YAML file or a preset, got nothing; list the presets with --presets")
-    configuration = read_configuration(source)
-    target = options.pop("out") or Path(f"simulated_{Path(source).stem}")
-    seed = configuration.seed if seed is None else seed
-    run_and_tell(ct, labels, configuration.pathology, target, seed, options)
+    if (source is None) == (prompt is None):
+        raise ConfigError(
+            f"simulate: expected either --config or --prompt, got {'neither' if source is None else 'both'}; "
+            "list the presets with --presets"
+        )
+    if prompt is not None:
+        understood = understand(prompt)
+        configuration, named = understood.configuration, f"simulated_{understood.name}"
+        if not options["quiet"]:
+            for line in understood.lines:
+                click.echo(f"understood: {line}", err=True)
+    else:
+        configuration, named = read_configuration(source or ""), f"simulated_{Path(source or '').stem}"
+    target, seed = options.pop("out") or Path(named), configuration.seed if seed is None else seed
+    run_and_tell(ct, labels, configuration.pathology, target, seed, {**options, "prompt": prompt})

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from spinesim.pathology.combination import Combination
     from spinesim.pathology.configuration import read_configuration
     from spinesim.pathology.fracture import Fracture
+    from spinesim.pathology.prompt import read_prompt
     from spinesim.pathology.scoliosis import Scoliosis
     from spinesim.phantom import Phantom, PhantomParameters, build_phantom, build_whole_phantom
     from spinesim.series.case import Case, OutputGrid, simulate
@@ -34,6 +35,7 @@ _HOMES = {
     "Combination": "pathology.combination",
     "read_configuration": "pathology.configuration",
     "Fracture": "pathology.fracture",
+    "read_prompt": "pathology.prompt",
     "Scoliosis": "pathology.scoliosis",
     "Phantom": "phantom",
     "PhantomParameters": "phantom",
@@ -62,6 +64,7 @@ __all__ = [
     "measure_spine",
     "read_configuration",
     "read_labels",
+    "read_prompt",
     "read_scan",
     "read_volume",
     "simulate",

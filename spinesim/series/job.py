@@ -26,7 +26,8 @@ from spinesim.series.writer import check_target, write_case
 class Job:
     """What to read, what to do with it, and where to write.
 
-    With neither ``ct`` nor ``labels`` the phantom is taken.
+    With neither ``ct`` nor ``labels`` the phantom is taken. ``prompt`` is the sentence that the
+    pathology was read from.
     """
 
     ct: Path | None
@@ -41,6 +42,7 @@ class Job:
     mapping: Path | Mapping[Any, Any] | None = None
     resample_labels: bool = False
     device: str = "cpu"
+    prompt: str | None = None
 
 
 def run_job(job: Job, told: Told = lambda _: None) -> tuple[Case, dict[str, Path]]:
@@ -67,7 +69,9 @@ def run_job(job: Job, told: Told = lambda _: None) -> tuple[Case, dict[str, Path
         raise PathologyError(f"{scan.labels.source}: {error}") from error
     told("writing")
     run = Run(seconds=round(time.perf_counter() - began, 2), started=started)
-    return case, write_case(case, job.out, overwrite=job.overwrite, compress=job.compress, inputs=inputs, run=run)
+    return case, write_case(
+        case, job.out, overwrite=job.overwrite, compress=job.compress, inputs=inputs, run=run, prompt=job.prompt
+    )
 
 
 def _keep_inputs(job: Job) -> None:

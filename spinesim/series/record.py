@@ -77,6 +77,7 @@ class Record(_Part):
     inputs: dict[str, InputFile]
     pathology: str
     parameters: dict[str, Any]
+    prompt: str | None = Field(default=None, description="The sentence that the parameters were read from, if one was")
     seed: int
     goals: dict[str, Goal]
     plan: dict[str, Any]

@@ -115,6 +115,7 @@ def write_case(
     compress: bool = True,
     inputs: dict[str, InputFile] | None = None,
     run: Run | None = None,
+    prompt: str | None = None,
 ) -> dict[str, Path]:
     """Write a case: CT, labels, unknown mask, field, record and picture.
 
@@ -133,6 +134,8 @@ def write_case(
         Write ``.nii.gz`` and a packed field, or ``.nii`` and a plain one.
     inputs, run
         Names and checksums of the input files, and when the run began and how long it took, for the record.
+    prompt
+        The sentence that the pathology was read from, for the record too.
 
     Returns
     -------
@@ -149,7 +152,8 @@ def write_case(
     subject = subject_name((case.before.image or case.before.labels).source)
     names = file_names(subject, with_image=case.before.image is not None, compress=compress)
     with whole_folder(out) as partial:
-        _write_files(case, partial, names, inputs or {}, run or Run(seconds=0.0, started=""))
+        record = build_record(case, names, inputs or {}, run or Run(seconds=0.0, started=""), prompt)
+        _write_files(case, partial, record)
     return {key: out / name for key, name in names.items()}
 
 
@@ -254,7 +258,8 @@ def _take_place(partial: Path, out: Path) -> None:
         aside.rename(partial)  # half thrown away under its own name it would be taken for a case to give back
 
 
-def _write_files(case: Case, folder: Path, names: dict[str, str], inputs: dict[str, InputFile], run: Run) -> None:
+def _write_files(case: Case, folder: Path, record: Record) -> None:
+    names = record.files
     if case.after.image is not None:
         write_volume(case.after.image, folder / names["ct"])
         write_mask(case.outside, case.after.grid, folder / names["unknown"])
@@ -269,8 +274,8 @@ def _write_files(case: Case, folder: Path, names: dict[str, str], inputs: dict[s
         _title(case, names["labels"]),
         folder / names["picture"],
     )
-    record = build_record(case, names, inputs, run).model_dump(mode="json")
-    (folder / names["record"]).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    told = record.model_dump(mode="json")
+    (folder / names["record"]).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 def _title(case: Case, name: str) -> str:
@@ -279,7 +284,9 @@ def _title(case: Case, name: str) -> str:
     return f"{name.split('_')[0]} · {type(case.pathology).__name__} · {'; '.join(goals)}"
 
 
-def build_record(case: Case, names: dict[str, str], inputs: dict[str, InputFile], run: Run) -> Record:
+def build_record(
+    case: Case, names: dict[str, str], inputs: dict[str, InputFile], run: Run, prompt: str | None = None
+) -> Record:
     """Put the record of a case together."""
     settings, jacobian = case.deformation.settings, case.deformation.jacobian
     return Record(
@@ -288,6 +295,7 @@ def build_record(case: Case, names: dict[str, str], inputs: dict[str, InputFile]
         inputs=inputs,
         pathology=type(case.pathology).__name__,
         parameters=tell_pathology(case.pathology),
+        prompt=prompt,
         seed=case.seed,
         goals={
             name: Goal(asked=asked, measured=round(measured, 3), native=round(native, 3))

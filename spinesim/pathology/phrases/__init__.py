@@ -1,0 +1,1 @@
+"""The words of prompts: one file a kind, each with its ``VOCABULARY``."""
