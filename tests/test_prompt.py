@@ -14,11 +14,12 @@ import spinesim
 from spinesim.cli.main import main
 from spinesim.errors import ConfigError
 from spinesim.pathology import prompt as prompt_room
+from spinesim.pathology import words
 from spinesim.pathology.fracture import Fracture
 from spinesim.pathology.library import kinds, tell_pathology
-from spinesim.pathology.prompt import read_prompt, understand, vocabularies
+from spinesim.pathology.prompt import read_prompt, understand
 from spinesim.pathology.scoliosis import Scoliosis
-from spinesim.pathology.vocabulary import Said
+from spinesim.pathology.vocabulary import Said, vocabularies
 from spinesim.series import job as job_room
 
 
@@ -69,6 +70,7 @@ UNDERSTOOD = {
     "30 degree left lumbar curve and a 50 degree curve at T8": [curve(50, "T8", "right", also=("30@L2",))],
     "50 degree curve at T8, 30 degrees at L2, 25 degrees at T3": [curve(50, "T8", also=("30@L2", "25@T3"))],
     "dextroscoliosis of 30 degrees, apex T9, 20 degrees lumbar": [curve(30, "T9", "right", also=("20@L2",))],
+    "double major scoliosis with curves of 50 degrees at T8 and 40 degrees at L2": [curve(50, "T8", also=("40@L2",))],
     "Lenke 1 scoliosis of 45 degrees": [curve(45, "T8")],
     "Lenke type 2, 50 degrees": [curve(50, "T8", also=("25@T3",))],
     "Lenke 3: 50 degrees": [curve(50, "T8", also=("30@L2",))],
@@ -112,6 +114,12 @@ UNDERSTOOD = {
     "three mild fractures of T7, T8 and T12": [broken("T7", 1), broken("T8", 1), broken("T12", 1)],
     "acute moderate fractures of T11 to L1": [broken("T11", 2), broken("T12", 2), broken("L1", 2)],
     "a mild T8 and a moderate L1 fracture": [broken("T8", 1), broken("L1", 2)],
+    "wedge fractures of T8 (22 %) and L1 (45 %)": [broken("T8", loss_percent=22), broken("L1", loss_percent=45)],
+    "35 degree right scoliosis at T9 with fractures at T12 and L1, both moderate": [
+        curve(35, "T9", "right"),
+        broken("T12", 2),
+        broken("L1", 2),
+    ],
     "fractures: mild T8 and severe L1": [broken("T8", 1), broken("L1", 3)],
     "a mild biconcave fracture of T8 and a severe one of L1": [
         broken("T8", 1, type="biconcave"),
@@ -150,6 +158,10 @@ REFUSED = {
     "Lenke 2 scoliosis": "expected the Cobb angle of the thoracic curve of Lenke type 2",
     "severe wedge fracture": "expected a level of each fracture",
     "wedge fracture of L1": "expected the size of each fracture",
+    "double major scoliosis of 50 degrees at T8": "expected as many curves as 'double major' has, got 1",
+    "wedge fractures of T8 (22 %) and L1 (45 %), all old": "expected 'all' of fractures that are said together",
+    "mild fracture of T8 and crush of L1": "expected the size of each fracture",
+    "mild T8 and crush L1 fracture": "expected the size of each fracture",
     "three severe fractures of T8 and L1": "expected three levels, got T8, L1",
     "severe fracture at the apex": "expected a vertebra as the apex to fracture, got no scoliosis",
     # contradictions
@@ -285,7 +297,7 @@ SAMPLES = {
 
 KNOWN = set().union(
     *(each.words for vocabulary in vocabularies().values() for each in vocabulary.phrases),
-    *(each.words for each in (prompt_room.FILLERS, prompt_room.SEPARATORS, prompt_room.DENIALS, *prompt_room.COMMON)),
+    *(each.words for each in (words.FILLERS, words.SEPARATORS, words.DENIALS, *words.COMMON)),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from spinesim.cli.main import main
+from spinesim.series import job as job_room
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,7 +27,7 @@ ELSEWHERE = {
 
 def run(line: str) -> str:
     """Run a line that begins with ``spinesim`` and give what it said."""
-    result = CliRunner().invoke(main, line.split()[1:])
+    result = CliRunner().invoke(main, shlex.split(line)[1:])
     return f"{result.exit_code}\n{result.output}"
 
 
@@ -86,17 +88,29 @@ def test_the_commands_of_shape_models_write_what_they_name(small_cohort, tmp_pat
     }
 
 
+def test_presets_and_prompts_are_read_and_written(small_phantom, small_case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(job_room, "build_phantom", lambda parameters: small_phantom)
+    monkeypatch.setattr(job_room, "simulate", lambda *args, **more: small_case)
+    lines = [line for line in SHELL if line.startswith("spinesim simulate") and "wobbly" not in line]
+    assert len(lines) == 3
+    for line in lines:
+        assert run(line).startswith("0\n"), line
+    assert {path.name for path in Path().iterdir()} == {"curves", "asked"}
+
+
 def test_the_three_lines_of_python(at_a_users_desk):
     (code,) = [text for kind, text in BLOCKS if kind == "python"]
     exec(compile(code, "README.md", "exec"), {})
     assert list(Path("out").glob("*_picture.png"))
 
 
-def test_the_refusal_reads_as_printed(tmp_path, monkeypatch):
+def test_the_refusals_read_as_printed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (command,) = [line for line in SHELL if "--apex C7" in line]
-    (said,) = [line for line in SHELL if line.startswith("Error: ")]
-    assert run(command) == f"2\n{said}\n"
+    commands = [line for line in SHELL if "--apex C7" in line or "wobbly" in line]
+    sentences = [line for line in SHELL if line.startswith("Error: ")]
+    for command, said in zip(commands, sentences, strict=True):
+        assert run(command) == f"2\n{said}\n"
     assert os.listdir() == []
 
 

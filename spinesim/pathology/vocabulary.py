@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from spinesim.errors import ConfigError
+from spinesim.pathology import phrases
+from spinesim.pathology.library import kinds
 from spinesim.pathology.proposal import Pathology
 from spinesim.pathology.quantities import QUANTITIES
 
@@ -148,3 +152,30 @@ class Vocabulary:
     many: tuple[str, ...] = ()
     place: tuple[str, ...] = ()
     inherited: tuple[str, ...] = ()
+
+    def are_two(self, one: Said, other: Said) -> bool:
+        """Whether two clauses are on two pathologies: each has a place of its own, and says something else of it."""
+        clash = one.clash(other, self.many) is not None
+        own = [said.slots.keys() & set(self.place) and said.slots.keys() - set(self.place) for said in (one, other)]
+        further = set(self.many) & set(self.place) & one.slots.keys() & other.slots.keys()
+        return bool(clash and other.slots.keys() & set(self.place)) or bool(further and all(own))
+
+
+@cache
+def vocabularies() -> Mapping[str, Vocabulary]:
+    """Find the vocabulary of each kind in the files of the folder ``phrases``."""
+    found = [
+        importlib.import_module(f"{phrases.__name__}.{module.name}").VOCABULARY
+        for module in pkgutil.iter_modules(phrases.__path__)
+    ]
+    return {vocabulary.kind: vocabulary for vocabulary in found}
+
+
+def possible() -> str:
+    """The kinds that prompts can ask for."""
+    return ", ".join(kind for kind in kinds() if kind in vocabularies() and vocabularies()[kind].make)
+
+
+def with_article(called: str) -> str:
+    """Put an article before what a pathology is called, where it takes one."""
+    return called if called.startswith(("spondylo", "skeletal", "scoliosis")) else f"a {called}"

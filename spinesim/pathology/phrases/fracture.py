@@ -95,6 +95,8 @@ _MORE = (
     value("compensation(?: of|:)? <number>", "compensation"),
     *(phrase(said, count=n) for said, n in (("single", 1), ("two", 2), ("three", 3), ("four", 4), ("five", 5))),
     value("<whole>", "count"),
+    phrase("both", count=2),
+    phrase("all|each", all=True),
     phrase("multiple|several"),
 )  # fmt: skip
 
@@ -110,6 +112,11 @@ def _make(said: Sequence[Said], before: Sequence[Pathology]) -> Iterator[Made]:
         if one.get("count", len(levels)) != len(levels):
             raise ConfigError(
                 f"prompt: expected {one.words['count']} levels, got {', '.join(levels)}; name each of them"
+            )
+        if one.get("all") and len(said) > 1:
+            raise ConfigError(
+                f"prompt: expected {one.words['all']!r} of fractures that are said together, got {len(said)} clauses; "
+                "say it of each of them"
             )
         parameters, assumed = _parameters(one)
         for level in levels:

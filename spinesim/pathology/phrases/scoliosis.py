@@ -116,7 +116,9 @@ _MORE = (
     Phrase("variability(?: of|:)? <percent>", lambda percent: {"variability": percent / 100}),
     value("(?:apical |axial )?rotation(?: of)? <number> per degree", "rotation_per_cobb"),
     phrase("(?:without|with no|no) (?:any )?(?:apical |axial |vertebral )?rotation", rotation_per_cobb=0.0),
-    phrase("adolescent|juvenile|idiopathic|structural|scoliotic|deformity"),
+    phrase("double(?: major| thoracic)?", curves=2),
+    phrase("triple(?: major)?", curves=3),
+    phrase("adolescent|juvenile|idiopathic|structural|scoliotic|deformity|direction"),
 )  # fmt: skip
 
 
@@ -134,13 +136,19 @@ def _make(said: Sequence[Said], before: Sequence[Pathology]) -> Iterator[Made]:
     """Make one scoliosis of all curves that are said."""
     whole = Said()
     for one in said:
-        whole.take(Said({k: v for k, v in one.slots.items() if k in (*OPTIONS, "lenke")}, one.words), (), "scoliosis")
+        whole.take(
+            Said({k: v for k, v in one.slots.items() if k in (*OPTIONS, "lenke", "curves")}, one.words), (), "scoliosis"
+        )
     lenke = whole.get("lenke")
     if lenke is not None and lenke not in LENKE:
         raise ConfigError(
             f"prompt: expected a Lenke type from 1 to 6, got {whole.words['lenke']!r}; choose one of them"
         )
     curves = _of_type(lenke, said) if lenke else [_curve(one) for one in said]
+    if whole.get("curves", len(curves)) != len(curves):
+        raise ConfigError(
+            f"prompt: expected as many curves as {whole.words['curves']!r} has, got {len(curves)}; say each"
+        )
     largest, *others = sorted(curves, key=lambda curve: -curve.cobb_deg)
     for curve in others:
         if curve.said is not largest.said and {"upper_end", "lower_end"} & curve.said.slots.keys():
