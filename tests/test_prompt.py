@@ -71,6 +71,9 @@ UNDERSTOOD = {
     "50 degree curve at T8, 30 degrees at L2, 25 degrees at T3": [curve(50, "T8", also=("30@L2", "25@T3"))],
     "dextroscoliosis of 30 degrees, apex T9, 20 degrees lumbar": [curve(30, "T9", "right", also=("20@L2",))],
     "double major scoliosis with curves of 50 degrees at T8 and 40 degrees at L2": [curve(50, "T8", also=("40@L2",))],
+    "right thoracic curve of 45 degrees and compensatory left lumbar curve of 25 degrees": [
+        curve(45, "T8/T9", "right", also=("25@L2",))
+    ],
     "Lenke 1 scoliosis of 45 degrees": [curve(45, "T8")],
     "Lenke type 2, 50 degrees": [curve(50, "T8", also=("25@T3",))],
     "Lenke 3: 50 degrees": [curve(50, "T8", also=("30@L2",))],

@@ -62,7 +62,7 @@ class Phrase:
     @property
     def words(self) -> set[str]:
         """The words in it, to offer the nearest one."""
-        return set(re.findall(r"[a-z]{4,}", _PLACEHOLDER.sub(" ", self.pattern)))
+        return set(re.findall(r"[a-z]{4,}(?!\(\?:[a-z]|[a-z\[])", _PLACEHOLDER.sub(" ", self.pattern)))
 
 
 def phrase(pattern: str, **says: Any) -> Phrase:

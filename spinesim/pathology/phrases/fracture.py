@@ -92,6 +92,7 @@ _AGE = (
 )
 _MORE = (
     Phrase("<percent> compensat(?:ion|ed)", lambda percent: {"compensation": percent / 100}),
+    Phrase("compensation(?: of|:)? <percent>", lambda percent: {"compensation": percent / 100}),
     value("compensation(?: of|:)? <number>", "compensation"),
     *(phrase(said, count=n) for said, n in (("single", 1), ("two", 2), ("three", 3), ("four", 4), ("five", 5))),
     value("<whole>", "count"),

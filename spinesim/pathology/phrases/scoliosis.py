@@ -54,7 +54,7 @@ def _share(percent: float) -> Mapping[str, Any]:
     return {"vertebral_share": round(percent / 100, 4)}
 
 
-_SIDED = "(?:(?:sided|ward|wards|convex|convexity)|convex sided)"
+_SIDED = "(?:(?:sided?|ward|wards|convex|convexity)|convex sided)"
 _AT = "(?: vertebra| level| disc)?(?: is| lies)?(?: at| of| in| on)?:?(?: the)?"
 _SHIFTED = "(?:(?:balance|trunk|coronal) )?(?:offset|shift|shifted|imbalance)"
 _BEFORE = "(?:(?:at|with|around|about) )?(?:(?:an|the|its) )?"
@@ -119,6 +119,7 @@ _MORE = (
     phrase("double(?: major| thoracic)?", curves=2),
     phrase("triple(?: major)?", curves=3),
     phrase("adolescent|juvenile|idiopathic|structural|scoliotic|deformity|direction"),
+    phrase("compensatory|secondary|minor|major|primary|largest|smaller"),
 )  # fmt: skip
 
 
