@@ -107,7 +107,7 @@ def test_the_three_lines_of_python(at_a_users_desk):
 
 def test_the_refusals_read_as_printed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    commands = [line for line in SHELL if "--apex C7" in line or "wobbly" in line]
+    commands = [line for line in SHELL if line.startswith("spinesim") and ("--apex C7" in line or "wobbly" in line)]
     sentences = [line for line in SHELL if line.startswith("Error: ")]
     for command, said in zip(commands, sentences, strict=True):
         assert run(command) == f"2\n{said}\n"

@@ -54,7 +54,7 @@ def _share(percent: float) -> Mapping[str, Any]:
     return {"vertebral_share": round(percent / 100, 4)}
 
 
-_SIDED = "(?:(?:sided?|ward|wards|convex|convexity)|convex sided)"
+_SIDED = "(?:convex sided|convexity|convex|sided?|wards?)"
 _AT = "(?: vertebra| level| disc)?(?: is| lies)?(?: at| of| in| on)?:?(?: the)?"
 _SHIFTED = "(?:(?:balance|trunk|coronal) )?(?:offset|shift|shifted|imbalance)"
 _BEFORE = "(?:(?:at|with|around|about) )?(?:(?:an|the|its) )?"
