@@ -15,10 +15,13 @@ from spinesim.cli.main import main
 from spinesim.errors import ConfigError
 from spinesim.pathology import prompt as prompt_room
 from spinesim.pathology import words
+from spinesim.pathology.disc import DiscDegeneration
 from spinesim.pathology.fracture import Fracture
 from spinesim.pathology.library import kinds, tell_pathology
 from spinesim.pathology.prompt import read_prompt, understand
+from spinesim.pathology.sagittal import Sagittal
 from spinesim.pathology.scoliosis import Scoliosis
+from spinesim.pathology.slip import Spondylolisthesis
 from spinesim.pathology.vocabulary import Said, vocabularies
 from spinesim.series import job as job_room
 
@@ -129,7 +132,38 @@ UNDERSTOOD = {
         broken("L1", 3, type="biconcave"),
     ],
     "mild wedge fracture of T8 with moderate crush fracture of L1": [broken("T8", 1), broken("L1", 2, type="crush")],
+    # the sagittal profile, slips and discs
+    "60 degree kyphosis from T4 to T12": [Sagittal(angle_deg=60)],
+    "kyphosis of 60 degrees between T5 and T11": [Sagittal(upper="T5", lower="T11", angle_deg=60)],
+    "lumbar lordosis of 30 degrees": [Sagittal(upper="L1", lower="S", angle_deg=-30)],
+    "flat back, 25 degrees": [Sagittal(upper="L1", lower="S", angle_deg=-25)],
+    "Scheuermann's disease with 65 degrees": [Sagittal(angle_deg=65, wedged=("T7", "T8", "T9"), wedge_deg=9)],
+    "Scheuermann kyphosis of 65 degrees, T8-T10 wedged, wedged by 6 degrees each": [
+        Sagittal(angle_deg=65, wedged=("T8", "T9", "T10"), wedge_deg=6)
+    ],
+    "grade 2 spondylolisthesis of L5": [Spondylolisthesis(level="L5", meyerding_grade=2)],
+    "isthmic spondylolisthesis of L5 on S1, Meyerding grade I": [
+        Spondylolisthesis(level="L5", meyerding_grade=1, pars_defect=True)
+    ],
+    "degenerative slip of L4 by 18 percent": [Spondylolisthesis(level="L4", slip_percent=18, pars_defect=False)],
+    "retrolisthesis at L3/L4, 12 %": [Spondylolisthesis(level="L3", slip_percent=12, direction="backward")],
+    "30 % slip of L5 with a slip angle of 15 degrees": [
+        Spondylolisthesis(level="L5", slip_percent=30, slip_angle_deg=15)
+    ],
+    "Pfirrmann grade 4 disc degeneration at L4/L5": [DiscDegeneration(discs=("L4/L5",), pfirrmann_grade=4)],
+    "degenerated discs L3/L4 and L4/L5, Pfirrmann V": [DiscDegeneration(discs=("L3/L4", "L4/L5"), pfirrmann_grade=5)],
+    "disc degeneration at L4-L5 with 40 % height loss, vacuum phenomenon and osteophytes of 4 mm": [
+        DiscDegeneration(discs=("L4/L5",), loss_percent=40, vacuum="full", osteophyte_mm=4)
+    ],
+    "collapsed disc at L4/L5 without osteophytes": [
+        DiscDegeneration(discs=("L4/L5",), pfirrmann_grade=5, osteophyte_mm=0)
+    ],
     # together
+    "30 degree scoliosis at T9, disc degeneration at L4/L5 and a mild fracture of T12": [
+        curve(30, "T9"),
+        DiscDegeneration(discs=("L4/L5",)),
+        broken("T12", 1),
+    ],
     "35 degree right thoracic scoliosis, apex T9, with a moderate wedge fracture of L1": [
         curve(35, "T9", "right"),
         broken("L1", 2),
@@ -145,7 +179,7 @@ UNDERSTOOD = {
 
 REFUSED = {
     # words that are not understood
-    "": "expected a pathology (scoliosis, fracture), got ''",
+    "": "expected a pathology (scoliosis, ",
     "35 degree wobbly scoliosis at T9": "got 'wobbly'",
     "35 degree scolosis at T9": "got 'scolosis'; did you mean 'scoliosis'",
     "wobbly and frobnicated 35 degree scoliosis at T9": "got 'wobbly' and 'frobnicated'",
@@ -160,6 +194,10 @@ REFUSED = {
     "35 degree scoliosis": "expected an apex or a region",
     "Lenke 2 scoliosis": "expected the Cobb angle of the thoracic curve of Lenke type 2",
     "severe wedge fracture": "expected a level of each fracture",
+    "kyphosis from T4 to T12": "expected the angle of each kyphosis",
+    "spondylolisthesis of grade 2": "expected the level of each slip",
+    "spondylolisthesis of L5": "expected the size of each slip",
+    "Pfirrmann 4 disc degeneration": "expected the disc of each degeneration",
     "wedge fracture of L1": "expected the size of each fracture",
     "double major scoliosis of 50 degrees at T8": "expected as many curves as 'double major' has, got 1",
     "wedge fractures of T8 (22 %) and L1 (45 %), all old": "expected 'all' of fractures that are said together",
@@ -323,12 +361,15 @@ def outcome(make):
         return "refused"
 
 
-@pytest.mark.parametrize("kind", ["scoliosis", "fracture"])
+@pytest.mark.parametrize("kind", ["scoliosis", "fracture", "sagittal", "spondylolisthesis", "disc"])
 @given(data=st.data())
 def test_a_prompt_built_of_the_grammars_phrases_means_what_they_mean(kind, data):
     vocabulary = vocabularies()[kind]
     base = {
         "scoliosis": [("40 degrees", {"cobb_deg": 40.0}), ("apex T9", {"apex": "T9"})],
+        "sagittal": [("60 degrees", {"angle_deg": 60.0})],
+        "spondylolisthesis": [("L5", {"level": "L5"})],
+        "disc": [("L4/L5", {"discs": ("L4/L5",)})],
         "fracture": [("moderate", {"genant_grade": 2}), ("L1", {"level": ("L1",)})],
     }[kind]
     chosen, taken = [], set()
@@ -340,7 +381,10 @@ def test_a_prompt_built_of_the_grammars_phrases_means_what_they_mean(kind, data)
     said = Said()
     for text, says in chosen:
         said.take(Said(dict(says), dict.fromkeys(says, text)), vocabulary.many, kind)
-    prompt = f"{kind}: {', '.join(text for text, _ in chosen)}"
+    named = {"sagittal": "kyphosis", "disc": "disc degeneration"}.get(kind, kind)
+    if kind == "sagittal":
+        said.slots["sign"] = 1.0
+    prompt = f"{named}: {', '.join(text for text, _ in chosen)}"
     built = outcome(lambda: [tell_pathology(each) for each, _ in vocabulary.make([said], [])])
     read = outcome(lambda: [tell_pathology(each) for each in read_prompt(prompt).pathologies])
     assert read == built or (isinstance(built, str) and isinstance(read, str)), prompt

@@ -105,7 +105,7 @@ def _cut(text: str) -> tuple[list[Clause], Said]:
     ConfigError
         When there are words that no vocabulary knows, or that ask for what is not simulated, or for nothing.
     """
-    tokens = list(read_tokens(text))
+    tokens = read_tokens(text)
     clauses: list[Clause] = [[]]
     whole = Said()
     for token in tokens:

@@ -62,8 +62,16 @@ class Token:
     names: frozenset[str] = frozenset()
 
 
-def read_tokens(text: str) -> Iterator[Token]:
-    """Read a prompt from left to right, the longest piece that is known at each place."""
+def read_tokens(text: str) -> list[Token]:
+    """Cut a prompt into pieces, by the words of the kinds that it names; where those are not enough, by all words."""
+    tokens = list(_read(text, frozenset(vocabularies())))
+    named = frozenset[str]().union(*(token.names for token in tokens))
+    narrow = list(_read(text, named))
+    return tokens if not named or any(token.role is Role.UNKNOWN for token in narrow) else narrow
+
+
+def _read(text: str, kinds: frozenset[str]) -> Iterator[Token]:
+    """Read a prompt from left to right, the longest piece at each place that is known of some kinds."""
     text = " ".join(text.split())
     plain = "".join(sign.lower() if len(sign.lower()) == 1 else sign for sign in text.translate(PLAIN))
     place = 0
@@ -75,7 +83,7 @@ def read_tokens(text: str) -> Iterator[Token]:
             yield Token(Role.SEPARATOR, sign[0])
             place = sign.end()
             continue
-        found = _longest(plain, place)
+        found = _longest(plain, place, kinds)
         end = max((match.end() for _, _, match in found), default=place)
         if end == place:
             word = _WORD.match(plain, place)
@@ -97,19 +105,19 @@ def read_tokens(text: str) -> Iterator[Token]:
 _Found = tuple[Role, tuple[str, Phrase], re.Match[str]]
 
 
-def _longest(plain: str, place: int) -> list[_Found]:
+def _longest(plain: str, place: int, kinds: frozenset[str]) -> list[_Found]:
     """Find the longest of all that is known at a place; several where they are of one length."""
-    tries = ((role, told, told[1].match(plain, place)) for role, told in _known())
+    tries = ((role, told, told[1].match(plain, place)) for role, told in _known(kinds))
     found = [(role, told, match) for role, told, match in tries if match and match.end() > place]
     end = max((match.end() for _, _, match in found), default=place)
     return [each for each in found if each[2].end() == end]
 
 
 @cache
-def _known() -> Sequence[tuple[Role, tuple[str, Phrase]]]:
-    """All that is known, by its role; phrases with their kind."""
+def _known(kinds: frozenset[str]) -> Sequence[tuple[Role, tuple[str, Phrase]]]:
+    """All that is known, by its role; phrases of some kinds, with their kind."""
     return [
-        *((Role.PHRASE, told) for told in _phrases()),
+        *((Role.PHRASE, told) for told in _phrases() if told[0] in kinds),
         *((Role.COMMON, ("", each)) for each in COMMON),
         (Role.PRONOUN, ("", PRONOUN)),
         (Role.SEPARATOR, ("", SEPARATORS)),
@@ -152,4 +160,4 @@ def _nearest(word: str) -> list[tuple[float, str, str]]:
 def _known_words() -> Sequence[str]:
     """The words of all that is known, and of units."""
     units = {"degrees", "percent", "millimetres", "centimetres", "weeks", "months", "years"}
-    return sorted(units.union(*(each.words for _, (_, each) in _known())))
+    return sorted(units.union(*(each.words for _, (_, each) in _known(frozenset(vocabularies())))))
