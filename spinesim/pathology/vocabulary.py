@@ -28,7 +28,8 @@ class Phrase:
     Parameters
     ----------
     pattern : str
-        Regular expression of lower-case text; a blank is any gap, ``<angle>`` a quantity.
+        Regular expression of lower-case text; a blank is any gap, ``<angle>`` a quantity. Of alternatives that
+        begin alike the longer one is written first.
     says : mapping or callable
         Values by slot; a callable is given the quantities. The phrase is harmless when there are none.
     names : bool

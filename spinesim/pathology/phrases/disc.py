@@ -10,7 +10,7 @@ from spinesim.pathology.proposal import Pathology
 from spinesim.pathology.vocabulary import Made, Phrase, Said, Vocabulary, name, phrase, value
 
 _GRADES = {"3": 3, "4": 4, "5": 5, "iii": 3, "iv": 4, "v": 5, "three": 3, "four": 4, "five": 5}
-_LOSS = "(?:(?:disc )?height )?(?:loss|reduction)|loss of (?:disc )?height"
+_LOSS = "loss of (?:disc )?height|(?:(?:disc )?height )?(?:loss|reduction)"
 
 
 def _make(said: Sequence[Said], before: Sequence[Pathology]) -> Iterator[Made]:
