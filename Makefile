@@ -21,7 +21,7 @@ help:
 	@echo "make check      lint and test"
 	@echo "make format     let ruff format and mend"
 	@echo "make bench      print the benchmark table"
-	@echo "make gallery    draw every preset before and after, into assets/gallery/"
+	@echo "make gallery    draw presets before and after, into assets/gallery/"
 	@echo "make clean      remove what was made, but not .venv"
 
 demo: $(STAMP)

@@ -56,23 +56,13 @@ class Combination(Pathology):
     @field_validator("pathologies")
     @classmethod
     def _go_together(cls, pathologies: tuple[Pathology, ...]) -> tuple[Pathology, ...]:
-        names = Counter(_place(pathology) for pathology in pathologies)
+        names = Counter(pathology.title for pathology in pathologies)
         (name, count), *_ = names.most_common(1)
         if count > 1:
             raise ValueError(f"expected each pathology once, got {count} times {name}; leave all but one out")
         if any(isinstance(pathology, Combination) for pathology in pathologies):
             raise ValueError("expected single pathologies, got a combination among them; name its parts")
         return tuple(sorted(pathologies, key=lambda pathology: pathology.stage))
-
-
-def _place(pathology: Pathology) -> str:
-    """What a pathology is and where: two of one kind go together only at different levels."""
-    level = getattr(pathology, "level", None)
-    return f"{pathology.kind} at {level}" if level else pathology.kind
-
-
-def _label(pathology: Pathology) -> str:
-    return _place(pathology).replace(" at ", "_")
 
 
 @settle.register
@@ -104,14 +94,14 @@ def _(combination: Combination, measures: Measures, native: Measures) -> tuple[s
 
 @outcome_of.register
 def _(combination: Combination, measures: Measures, native: Measures) -> Mapping[str, Any]:
-    return {_label(each): outcome_of(each, measures, native) for each in combination.pathologies}
+    return {each.title.replace(" at ", "_"): outcome_of(each, measures, native) for each in combination.pathologies}
 
 
 @propose.register
 def _(combination: Combination, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
     plan, moved = None, spine
     warnings: list[str] = []
-    details: dict[str, Any] = {"order": [_place(each) for each in combination.pathologies]}
+    details: dict[str, Any] = {"order": [each.title for each in combination.pathologies]}
     for each in combination.pathologies:
         try:
             proposal = propose(each, moved, {name: aim[name] for name in goals_of(each)}, seed)
@@ -120,7 +110,7 @@ def _(combination: Combination, spine: Spine, aim: Goals, seed: int = 0) -> Prop
         plan = proposal.plan if plan is None else plan.then(proposal.plan)
         moved = proposal.moved
         warnings += proposal.warnings
-        details[_label(each)] = dict(proposal.details)
+        details[each.title.replace(" at ", "_")] = dict(proposal.details)
     if plan is None:
         raise PathologyError("combination: expected a pathology, got none; name one")
     return Proposal(plan, moved, details, tuple(warnings))

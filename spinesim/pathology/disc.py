@@ -114,6 +114,11 @@ class DiscDegeneration(Pathology):
         return self
 
     @property
+    def place(self) -> str:
+        """Where it is."""
+        return ", ".join(self.discs)
+
+    @property
     def pairs(self) -> dict[str, tuple[Level, Level]]:
         """The levels above and below each disc."""
         return {disc: _levels_of(disc) for disc in self.discs}

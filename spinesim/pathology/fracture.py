@@ -146,6 +146,11 @@ class Fracture(Pathology):
         return self
 
     @property
+    def place(self) -> str:
+        """Where it is."""
+        return self.level
+
+    @property
     def at(self) -> Level:
         """The level."""
         return parse_level(self.level)

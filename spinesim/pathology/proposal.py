@@ -31,6 +31,16 @@ class Pathology(BaseModel):
     kind: ClassVar[str]
     stage: ClassVar[int]
 
+    @property
+    def place(self) -> str:
+        """Where it is, if it can be at several places of one spine at once: one at each."""
+        return ""
+
+    @property
+    def title(self) -> str:
+        """What it is and where, in words."""
+        return f"{self.kind} at {self.place}" if self.place else self.kind
+
 
 @dataclass(frozen=True, eq=False)
 class Proposal:

@@ -99,6 +99,11 @@ class Sagittal(Pathology):
         return self
 
     @property
+    def place(self) -> str:
+        """Where it is."""
+        return f"{self.upper} to {self.lower}"
+
+    @property
     def ends(self) -> tuple[Level, Level]:
         """The levels between which it is measured."""
         return parse_level(self.upper), parse_level(self.lower)

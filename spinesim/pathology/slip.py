@@ -98,6 +98,11 @@ class Spondylolisthesis(Pathology):
         return self
 
     @property
+    def place(self) -> str:
+        """Where it is."""
+        return self.level
+
+    @property
     def at(self) -> Level:
         """The level that slips."""
         return parse_level(self.level)
