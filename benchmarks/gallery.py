@@ -87,11 +87,12 @@ def describe(name: str, about: str, case: Case) -> str:
 
 def page(lines: Iterable[str]) -> str:
     """The page of the gallery."""
-    head = (
-        "# Gallery\n\nSome of the shipped presets on the built-in phantom (C7 to the sacrum, 1.5 mm), before and after:\n"
-        "a sagittal and a coronal plane through the level that changes, not curved. Made by `make gallery`; one of them\n"
-        "on your own scan: `spinesim simulate ct.nii.gz --labels labels.nii.gz --config NAME`.\n"
-    )
+    head = """# Gallery
+
+Some of the shipped presets on the built-in phantom (C7 to the sacrum, 1.5 mm), before and after: a sagittal and a
+coronal plane through the level that changes, not curved. Made by `make gallery`; one of them on your own scan:
+`spinesim simulate ct.nii.gz --labels labels.nii.gz --config NAME`.
+"""
     return "\n".join([head, *lines])
 
 
