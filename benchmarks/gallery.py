@@ -70,8 +70,7 @@ def main() -> None:
         try:
             case = simulate(scan, configuration.pathology, seed=configuration.seed)
         except PathologyError as refusal:
-            print(f"{name}: {refusal}", file=sys.stderr)
-            continue
+            sys.exit(f"{name}: {refusal}")
         draw(case, options.out / f"{name}.jpg")
         lines.append(describe(name, configuration.about, case))
         print(lines[-1].splitlines()[2])

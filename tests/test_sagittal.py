@@ -100,6 +100,8 @@ def test_real_scans_are_bent_as_asked():
         ({"angle_deg": 60, "upper": "T12", "lower": "T4"}, "above the lower one"),
         ({"angle_deg": 60, "wedged": ("T7", "T9"), "wedge_deg": 8}, "neighbouring"),
         ({"angle_deg": 60, "wedged": ("T7", "T8")}, "both or none"),
+        ({"angle_deg": 60, "wedged": (7, 8, 9), "wedge_deg": 8}, "valid string"),
+        ({"angle_deg": 60, "wedged": ("L5", "S"), "wedge_deg": 8}, "from C3 to L6"),
     ],
 )
 def test_what_is_no_sagittal_angle_is_refused(asked, said):
@@ -111,6 +113,13 @@ def test_what_no_spine_can_take_names_the_nearest_angle(standing, small_phantom)
     asked = Sagittal(upper="T6", lower="T9", angle_deg=60)
     with pytest.raises(PathologyError, match=r"bent forward or back.*nearest possible value on this spine is \d+"):
         propose(asked, standing, goals_of(asked))
+    with pytest.raises(PathologyError) as refused:
+        propose(asked, standing, goals_of(asked))
+    nearest = np.floor(float(str(refused.value).split(" is ")[-1].split()[0])) - 1
+    propose(asked, standing, {asked.goal: nearest})
+    wedged = Sagittal(upper="T7", lower="T9", angle_deg=10, wedged=("T7", "T8", "T9"), wedge_deg=20)
+    with pytest.raises(PathologyError, match="smaller wedges|nearest possible value"):
+        propose(wedged, standing, goals_of(wedged))
     short = Sagittal(angle_deg=50)
     with pytest.raises(PathologyError, match="T6 to L1.*got T4"):
         propose(short, estimate_spine(small_phantom.labels), goals_of(short))

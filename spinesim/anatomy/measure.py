@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from spinesim.anatomy.curves import Curve, coronal_tilt, find_curves, sagittal_tilt
-from spinesim.anatomy.levels import Level
+from spinesim.anatomy.levels import Level, levels_between
 from spinesim.anatomy.vertebra import BodyHeights, Spine, Vertebra
 
 KYPHOSES = ((Level.T4, Level.T12), (Level.T5, Level.T12), (Level.T1, Level.T12))
@@ -138,7 +138,7 @@ def measure_slips(spine: Spine) -> dict[Level, float]:
     """
     slips = {}
     for above, below in zip(spine.vertebrae, spine.vertebrae[1:], strict=False):
-        if above.measured and below.measured:
+        if above.measured and below.measured and not levels_between(above.level, below.level):
             along = below.axes[:, 1] - (below.axes[:, 1] @ below.superior.normal) * below.superior.normal
             apart = above.inferior.centre - below.superior.centre
             slips[above.level] = float(apart @ along / np.linalg.norm(along) / below.depth_mm)

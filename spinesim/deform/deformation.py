@@ -61,9 +61,12 @@ class Deformation:
 
 
 def carriages_of(plan: Plan) -> dict[Level, Carriage]:
-    """How each level of a plan is carried: rigidly, or, with several anchors, by the field near its arch's motion."""
+    """How each level of a plan is carried: rigidly, or, with several anchors, by the field near their motions."""
+    parts: dict[Level, list[np.ndarray]] = {}
+    for anchor in plan.anchors:
+        parts.setdefault(anchor.level, []).append(anchor.motion.last)
     return {
-        anchor.level: Carriage(anchor.motion.last, rigid=anchor.part is Part.WHOLE)
+        anchor.level: Carriage(anchor.motion.last, anchor.part is Part.WHOLE, tuple(parts[anchor.level]))
         for anchor in plan.anchors
         if anchor.part in (Part.WHOLE, Part.ARCH)
     }

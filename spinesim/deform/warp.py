@@ -31,6 +31,12 @@ LAYER_SHARE = 0.018
 AROUND_MM = 8.0
 """A bone that is not rigid is looked for so far around where its arch carries it."""
 
+TORN = 0.33
+"""Where a divided bone is stretched to less than this density, it is torn: the gap belongs to no bone."""
+
+CRUMB_SHARE = 0.04
+"""A loose piece of a torn bone below this share of it is a crumb."""
+
 SOFTNESS_MM = 0.3
 """Softness of the weights with which a divided bone is carried quickly."""
 
@@ -39,11 +45,12 @@ SOFTNESS_MM = 0.3
 class Carriage:
     """How a bone is carried: its motion (new_from_old, world RAS, mm), and whether it is rigid.
 
-    A bone that is not rigid follows the field, which stays near that motion.
+    A bone that is not rigid follows the field, which stays near that motion and near those of its other ``parts``.
     """
 
     motion: Float[np.ndarray, "4 4"]
     rigid: bool = True
+    parts: tuple[Float[np.ndarray, "4 4"], ...] = ()
 
 
 def warp_image(
@@ -77,7 +84,7 @@ def warp_labels(
 
     A bone's surface is found between voxels (linear in the distance to it), so its shape does not fray. Where two bones
     claim one voxel, the field decides; where the field could not follow a bone because it touches another, neither gets
-    it. A bone that was in one piece stays in one piece.
+    it. A bone that was in one piece stays in one piece, unless a plan tears it.
     """
     owner = np.zeros(output.shape, dtype=labels.voxels.dtype, order="F")
     numbers = labels.numbers
@@ -85,7 +92,8 @@ def warp_labels(
     for number, (voxels, sources) in zip(numbers.values(), lying, strict=True):
         _claim(owner, solids, number, voxels, sources)
     boxes = bounding_boxes(owner)
-    map_threads(lambda number: _mend(owner[boxes[number]], number, solids[number].pieces), boxes)
+    torn = {numbers[level] for level, carriage in carriages.items() if not carriage.rigid and level in numbers}
+    map_threads(lambda number: _mend(owner[boxes[number]], number, solids[number].pieces, number in torn), boxes)
     warped = _warp_others(labels, field, output)
     np.copyto(warped, owner, where=owner > 0)
     return labels.with_voxels(warped, output)
@@ -112,7 +120,7 @@ def carry_quickly(
     def carried(level: Level) -> tuple[Box, Bool[np.ndarray, "a b c"]]:
         solid, motion = solids[labels.numbers[level]], carriages[level].motion
         if level in divided:
-            box = _reach(solid, motion, AROUND_MM, output)
+            box = _reach_of_parts(solid, carriages[level], output)
             places = output.to_world(_voxels(box).astype(float))
             depth = solid.at(blend_sources(divided[level], places))
             return box, depth.reshape([side.stop - side.start for side in box]) > 0
@@ -175,13 +183,14 @@ def _inside(
 ) -> tuple[np.ndarray, Float[np.ndarray, "n 3"]]:
     """Output voxels (rows of indices) that lie in a bone, and the world points that the field takes them from."""
     if not carriage.rigid:
-        box = _reach(solid, carriage.motion, AROUND_MM, output)
+        box = _reach_of_parts(solid, carriage, output)
         if min(side.stop - side.start for side in box) < 2:
             return np.empty((0, 3), dtype=int), np.empty((0, 3))
         block, density = field.block(output, box)
         voxels, sources = _voxels(box), block.reshape(-1, 3)
         depth = solid.at(sources)
         inside = depth > solid.level_of_equal_volume(depth, output, density.ravel())
+        inside &= density.ravel() > TORN
         return voxels[inside], sources[inside]
     box = _reach(solid, carriage.motion, 0.0, output)
     depth = solid.carried(carriage.motion, output, box)
@@ -205,17 +214,28 @@ def _reach(solid: Solid, motion: Float[np.ndarray, "4 4"], slack_mm: float, outp
     return i, j, k
 
 
+def _reach_of_parts(solid: Solid, carriage: Carriage, output: Grid) -> Box:
+    """Box of output voxels that a bone can come to lie in when its parts go different ways."""
+    boxes = [_reach(solid, motion, AROUND_MM, output) for motion in (carriage.motion, *carriage.parts)]
+    i, j, k = (slice(min(s.start for s in sides), max(s.stop for s in sides)) for sides in zip(*boxes, strict=True))
+    return i, j, k
+
+
 def _voxels(box: Box) -> np.ndarray:
     """All voxels of a box (rows of indices)."""
     sides = [np.arange(side.start, side.stop) for side in box]
     return np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
-def _mend(block: UInt[np.ndarray, "i j k"], number: int, pieces: tuple[int, int]) -> None:
-    """Drop crumbs that a bone has lost, in place: it keeps as many pieces as it had (by faces, and by corners)."""
+def _mend(block: UInt[np.ndarray, "i j k"], number: int, pieces: tuple[int, int], torn: bool) -> None:
+    """Drop crumbs that a bone has lost, in place: it keeps as many pieces as it had (by faces, and by corners).
+
+    Of a bone that is ``torn`` into parts, a piece of more than ``CRUMB_SHARE`` is no crumb.
+    """
     for allowed, structure in zip(pieces, (None, np.ones((3, 3, 3))), strict=True):
         found, count = ndimage.label(block == number, structure=structure)
         if count > allowed:
             sizes = np.bincount(found.ravel())[1:]
             crumbs = np.argsort(sizes)[: count - allowed] + 1
+            crumbs = crumbs[~torn | (sizes[crumbs - 1] < CRUMB_SHARE * sizes.sum())]
             block[np.isin(found, crumbs)] = 0

@@ -62,6 +62,9 @@ class Combination(Pathology):
             raise ValueError(f"expected each pathology once, got {count} times {name}; leave all but one out")
         if any(isinstance(pathology, Combination) for pathology in pathologies):
             raise ValueError("expected single pathologies, got a combination among them; name its parts")
+        goals = Counter(name for pathology in pathologies for name in goals_of(pathology))
+        if goals and max(goals.values()) > 1:
+            raise ValueError(f"expected each goal once, got {goals.most_common(1)[0][0]} twice; ask for it once")
         return tuple(sorted(pathologies, key=lambda pathology: pathology.stage))
 
 

@@ -37,8 +37,11 @@ TOWARDS = {"anterior": (0.0, 1.0), "right": (1.0, 0.0), "left": (-1.0, 0.0), "ce
 RETROPULSED = (0.55, 0.5, 0.45)
 """The fragment pushed into the canal: share of the half width, of the half depth where it begins, of the height."""
 
-STEP_SHARE = 0.6
-"""The corner that steps forward begins at this share of half the depth."""
+STEP_SHARE, STEP_MM = 0.6, 4.0
+"""The corner that steps forward begins at this share of half the depth, and so far below the plate."""
+
+LATTICE_MM, FEWEST_POINTS = 1.5, 24
+"""A fragment that holds fewer points of such a lattice is none."""
 
 CLEFT = (0.5, 0.35, 0.35)
 """A cleft: half extents as shares of the half width, half depth, and depth of the impacted bone."""
@@ -246,7 +249,7 @@ def _displace(pieces: list[Piece], vertebra: Vertebra, displaced: Displaced) -> 
         return back & (np.abs(across) < RETROPULSED[0] * half_width) & (up > top[2] - RETROPULSED[2] * height)
 
     def stepped(points: Points) -> Bool[np.ndarray, " n"]:
-        return (points[:, 1] > STEP_SHARE * half_depth) & (points[:, 2] > 0)
+        return (points[:, 1] > STEP_SHARE * half_depth) & (points[:, 2] > top[2] - STEP_MM)
 
     def front(points: Points) -> Bool[np.ndarray, " n"]:
         return points[:, 1] > displaced.split_mm / 2
@@ -254,16 +257,17 @@ def _displace(pieces: list[Piece], vertebra: Vertebra, displaced: Displaced) -> 
     def seam(points: Points) -> Bool[np.ndarray, " n"]:
         return np.abs(points[:, 1]) <= displaced.split_mm / 2
 
+    both = Part.SUPERIOR, Part.ARCH
+    if displaced.step_mm:
+        pieces = _torn(pieces, stepped, np.array([0.0, displaced.step_mm, 0.0]), both)
+    if displaced.retropulsion_mm:
+        pieces = _torn(pieces, retropulsed, np.array([0.0, -displaced.retropulsion_mm, 0.0]), both)
     if displaced.split_mm:
         pieces = [Piece(p.part, _both(p.where, _not(seam)), p.knots) for p in pieces]
         pieces = _torn(pieces, front, np.array([0.0, displaced.split_mm, 0.0]), tuple(Part))
-    if displaced.step_mm:
-        pieces = _torn(pieces, stepped, np.array([0.0, displaced.step_mm, 0.0]), (Part.SUPERIOR,))
-    if displaced.retropulsion_mm:
-        pieces = _torn(
-            pieces, retropulsed, np.array([0.0, -displaced.retropulsion_mm, 0.0]), (Part.SUPERIOR, Part.ARCH)
-        )
-    return pieces
+    sides = [np.arange(-half, half, LATTICE_MM) for half in (half_width, half_depth, height / 2)]
+    lattice = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 3)
+    return [p for p in pieces if p.part is not Part.FRAGMENT or np.count_nonzero(p.where(lattice)) >= FEWEST_POINTS]
 
 
 def _torn(pieces: list[Piece], away: Where, shift_mm: Float[np.ndarray, " 3"], parts: tuple[Part, ...]) -> list[Piece]:

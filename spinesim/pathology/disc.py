@@ -35,7 +35,7 @@ TOLERANCE_PERCENT = 6.0
 VACUUM_HU = -700.0
 """Gas with some disc in each voxel."""
 
-VACUUM_SHARE: dict[str, tuple[float, float]] = {"partial": (0.45, 0.3), "full": (0.75, 0.5)}
+VACUUM_SHARE: dict[str, tuple[float, float]] = {"partial": (0.45, 0.45), "full": (0.75, 0.7)}
 """Extent of a vacuum as shares of the half extents of the plates, and of the disc's height."""
 
 EDGE = 0.25
@@ -103,9 +103,10 @@ class DiscDegeneration(Pathology):
     @field_validator("discs")
     @classmethod
     def _known_discs(cls, discs: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(discs)) < len(discs):
-            raise ValueError(f"expected each disc once, got {', '.join(discs)}")
-        return tuple("/".join(level.name for level in _levels_of(disc)) for disc in discs)
+        named = tuple(sorted({_levels_of(disc) for disc in discs}))
+        if len(named) < len(discs):
+            raise ValueError(f"expected each disc once, got {', '.join(discs)}; leave one out")
+        return tuple(f"{upper.name}/{lower.name}" for upper, lower in named)
 
     @model_validator(mode="after")
     def _fits(self) -> DiscDegeneration:
@@ -293,7 +294,9 @@ def _gas(extent: str, upper: Vertebra, lower: Vertebra) -> Callable[[Points], Fl
     """Share of gas: a flat ellipsoid in the middle of the disc, in the lower vertebra's frame, with a soft edge."""
     across, high = VACUUM_SHARE[extent]
     floor, roof = (lower.axes.T @ (plate.centre - lower.centre) for plate in (lower.superior, upper.inferior))
-    middle, thick = (floor + roof) / 2, float(np.linalg.norm(roof - floor))
+    up = lower.axes.T @ lower.superior.normal
+    thick = float((roof - floor) @ up)  # what slid on the plate below has its gas over that plate
+    middle = floor + thick / 2 * up
     axes = np.array([across * lower.width_mm / 2, across * lower.depth_mm / 2, high * thick / 2])
     return lambda points: np.clip((1 + EDGE - np.linalg.norm((points - middle) / axes, axis=1)) / (2 * EDGE), 0.0, 1.0)
 

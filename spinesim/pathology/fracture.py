@@ -43,7 +43,7 @@ AO_TYPES: dict[str, dict[str, Any]] = {
 MOST_LOST = 80.0
 """Greatest loss in percent: a flat vertebra (vertebra plana)."""
 
-WITHIN_GRADE = 1.5
+WITHIN_GRADE = 2.0
 """A loss drawn inside a grade keeps this far (percentage points) from its ends, so that it measures inside it."""
 
 SEVEREST = 60.0
@@ -118,7 +118,7 @@ class Fracture(Pathology):
     @model_validator(mode="before")
     @classmethod
     def _classified(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping) or data.get("ao") not in AO_TYPES:
+        if not isinstance(data, Mapping) or str(data.get("ao")) not in AO_TYPES:
             return data
         meant = AO_TYPES[data["ao"]]
         given = {key: value for key, value in data.items() if value is not None}
@@ -139,8 +139,10 @@ class Fracture(Pathology):
 
     @model_validator(mode="after")
     def _one_size(self) -> Fracture:
-        if (self.loss_percent is None) == (self.genant_grade is None):
-            raise ValueError("expected either a loss of height or a Genant grade; give one of them")
+        loss, grade = self.loss_percent, self.genant_grade
+        inside = None not in (loss, grade) and grade == np.searchsorted(GENANT_LOSS, (loss or 0) / 100, side="right")
+        if (loss is None) == (grade is None) and not inside:
+            raise ValueError("expected either a loss of height or a Genant grade, got none or two; give one of them")
         if (self.where == "central") != (self.type != "wedge"):
             raise ValueError(f"expected a {self.type} fracture {_USUAL[self.type]}, got {self.where}; leave it out")
         return self
@@ -177,7 +179,7 @@ _USUAL = {"wedge": "anterior, left or right", "biconcave": "central", "crush": "
 
 @settle.register
 def _(fracture: Fracture, seed: int) -> Fracture:
-    if fracture.genant_grade is None:
+    if fracture.genant_grade is None or fracture.loss_percent is not None:
         return fracture
     ends = (*(100 * loss for loss in GENANT_LOSS), SEVEREST)
     low, high = ends[fracture.genant_grade - 1] + WITHIN_GRADE, ends[fracture.genant_grade] - WITHIN_GRADE
@@ -217,10 +219,10 @@ def _(fracture: Fracture, measures: Measures, native: Measures) -> Mapping[str, 
 @remarks_on.register
 def _(fracture: Fracture, measures: Measures, native: Measures) -> tuple[str, ...]:
     loss = _loss(fracture, measures, native)
-    if loss is None or loss.grade == 0:
+    if loss is None:
         return ()
     remarks = []
-    if loss.type != fracture.type:
+    if loss.grade and loss.type != fracture.type:
         remarks.append(f"{fracture.level} is asked as a {fracture.type} fracture and measures as {loss.type}")
     if fracture.genant_grade and loss.grade != fracture.genant_grade:
         remarks.append(f"{fracture.level} is asked with Genant grade {fracture.genant_grade}, measured {loss.grade}")
@@ -240,7 +242,7 @@ def _(fracture: Fracture, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
     lost = aim[fracture.goal] / 100
     broken = break_body(vertebra, Break(fracture.type, fracture.where, fracture.broken, lost), _displaced(fracture))
     if broken.room_mm <= 0:
-        nearest = np.floor(100 * lost * (1 + broken.room_mm / broken.sink_mm))
+        nearest = np.floor(100 * lost * (1 + broken.room_mm / broken.sink_mm)) - 1
         raise OutOfReachError(f"fracture of {fracture.level}: expected room between its plates", nearest, "percent")
     motions = _follow(fracture, spine, broken)
     anchors = [Anchor(v.level, Part.WHOLE, Motion(v.centre, motions[v.level])) for v in spine if v.level != fracture.at]

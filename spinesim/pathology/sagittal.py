@@ -36,6 +36,9 @@ FEWEST_WEDGED = 3
 LEAST_WEDGE_DEG = 5.0
 """Wedge of each of them (Sorensen 1964)."""
 
+WEDGE_MISS_DEG = 2.0
+"""A wedge that measures so much less than it was asked is told."""
+
 EASE = 0.8
 """Share of its flexion limit that no joint is bent past where its neighbours can take it."""
 
@@ -81,9 +84,17 @@ class Sagittal(Pathology):
 
     @field_validator("wedged", mode="before")
     @classmethod
-    def _known_levels(cls, texts: Any) -> Any:
-        names = texts.split() if isinstance(texts, str) else texts
-        return tuple(_parse(text).name for text in names)
+    def _listed(cls, texts: Any) -> Any:
+        return tuple(texts.replace(",", " ").split()) if isinstance(texts, str) else texts
+
+    @field_validator("wedged")
+    @classmethod
+    def _known_bodies(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        levels = [_parse(text) for text in texts]
+        for level in levels:
+            if not Level.C3 <= level < Level.S:
+                raise ValueError(f"expected levels with a body from C3 to L6, got {level.name}; leave it out")
+        return tuple(level.name for level in levels)
 
     @model_validator(mode="after")
     def _fits(self) -> Sagittal:
@@ -144,10 +155,9 @@ def _(sagittal: Sagittal, measures: Measures, native: Measures) -> Mapping[str, 
 @remarks_on.register
 def _(sagittal: Sagittal, measures: Measures, native: Measures) -> tuple[str, ...]:
     told = outcome_of(sagittal, measures, native)
-    low = [
-        name for name, wedge in told.get("wedge_deg", {}).items() if wedge < min(LEAST_WEDGE_DEG, sagittal.wedge_deg)
-    ]
-    return (f"{', '.join(low)} measured with less wedge than {LEAST_WEDGE_DEG:g} degrees",) if low else ()
+    found = told.get("wedge_deg", {}).items()
+    low = [f"{name} {wedge:.1f}" for name, wedge in found if wedge < sagittal.wedge_deg - WEDGE_MISS_DEG]
+    return (f"a wedge of {sagittal.wedge_deg:g} degrees is asked and measured as {', '.join(low)}",) if low else ()
 
 
 @propose.register
@@ -158,6 +168,11 @@ def _(sagittal: Sagittal, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
     bend = _bend(sagittal, spine, asked)
     broken = _broken(spine, bend)
     if broken:
+        if alone := _broken(spine, _bend(sagittal, spine, native)):
+            raise PathologyError(
+                f"sagittal angle {sagittal.upper} to {sagittal.lower}: expected that {alone}, with the wedges alone; "
+                "ask for smaller wedges"
+            )
         low, high = 0.0, 1.0
         for _ in range(NEAREST_STEPS):
             middle = (low + high) / 2

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from spinesim.anatomy.levels import Level, parse_level
 from spinesim.anatomy.measure import Measures, measure_slips
 from spinesim.anatomy.plan import KNOTS, Anchor, Motion, Part, Plan, Points, Squeezed, Tissue, Where, motions_about
-from spinesim.anatomy.vertebra import Spine, Vertebra
+from spinesim.anatomy.vertebra import EndPlate, Spine, Vertebra
 from spinesim.errors import LabelError, PathologyError
 from spinesim.pathology.proposal import Goals, Pathology, Proposal, goals_of, outcome_of, propose, read_goals, settle
 
@@ -38,7 +38,11 @@ PARS_MM, PARS_SLOPE = 9.0, 0.8
 GAP_MM = 2.0
 """Width of the defect, which belongs to neither side."""
 
+ENTERED_MM = 1.5
+"""A plane may lie so far in the plate below it: plates are hollow."""
+
 DETAIL_MM = 2.0
+"""Finest shape that a broken arch makes."""
 
 
 class Spondylolisthesis(Pathology):
@@ -83,8 +87,12 @@ class Spondylolisthesis(Pathology):
 
     @model_validator(mode="after")
     def _one_size(self) -> Spondylolisthesis:
-        if (self.slip_percent is None) == (self.meyerding_grade is None):
-            raise ValueError("expected either a slip in percent or a Meyerding grade; give one of them")
+        slip, grade = self.slip_percent, self.meyerding_grade
+        inside = slip is not None and grade is not None and GRADE_PERCENT * (grade - 1) < slip <= GRADE_PERCENT * grade
+        if (slip is None) == (grade is None) and not inside:
+            raise ValueError(
+                "expected either a slip in percent or a Meyerding grade, got none or two; give one of them"
+            )
         least = self.slip_percent or GRADE_PERCENT * ((self.meyerding_grade or 1) - 1)
         if self.pars_defect is False and least > INTACT_PERCENT:
             raise ValueError(
@@ -128,7 +136,7 @@ class Spondylolisthesis(Pathology):
 
 @settle.register
 def _(slip: Spondylolisthesis, seed: int) -> Spondylolisthesis:
-    if slip.meyerding_grade is None:
+    if slip.meyerding_grade is None or slip.slip_percent is not None:
         return slip
     low = max(SMALLEST_PERCENT, GRADE_PERCENT * (slip.meyerding_grade - 1) + WITHIN_GRADE)
     high = min(GRADE_PERCENT * slip.meyerding_grade - WITHIN_GRADE, 90.0)
@@ -162,6 +170,7 @@ def _(slip: Spondylolisthesis, spine: Spine, aim: Goals, seed: int = 0) -> Propo
     along = lower.axes[:, 1] - (lower.axes[:, 1] @ lower.superior.normal) * lower.superior.normal
     shift_mm = change * lower.depth_mm * along / np.linalg.norm(along)
     slid = _slide(upper, lower, shift_mm, np.deg2rad(slip.slip_angle_deg))
+    _require_room(slip, upper.inferior.moved(slid[-1]), upper, lower)
     still = np.tile(np.eye(4), (KNOTS, 1, 1))
     anchors, tissues = [], []
     for vertebra in spine:
@@ -191,7 +200,7 @@ def _pair(slip: Spondylolisthesis, spine: Spine) -> tuple[Vertebra, Vertebra]:
     PathologyError
         When one of them is not whole in the scan.
     """
-    possible = [a.level for a, b in zip(spine, spine.vertebrae[1:], strict=False) if a.measured and b.measured]
+    possible = list(measure_slips(spine))
     if slip.at not in possible:
         names = ", ".join(level.name for level in possible) or "none"
         raise PathologyError(
@@ -200,6 +209,27 @@ def _pair(slip: Spondylolisthesis, spine: Spine) -> tuple[Vertebra, Vertebra]:
         )
     rank = spine.levels.index(slip.at)
     return spine.vertebrae[rank], spine.vertebrae[rank + 1]
+
+
+def _require_room(slip: Spondylolisthesis, plate: EndPlate, upper: Vertebra, lower: Vertebra) -> None:
+    """Refuse a lean that drives the slipped plate into the one below it.
+
+    Raises
+    ------
+    PathologyError
+        Asking for a smaller slip angle.
+    """
+    along = np.linspace(-1, 1, 21)[:, None] * upper.depth_mm / 2
+    forward = np.cross(plate.normal, lower.axes[:, 0])
+    places = (plate.centre + along * forward - lower.superior.centre) @ np.column_stack(
+        [np.cross(lower.superior.normal, lower.axes[:, 0]), lower.superior.normal]
+    )
+    over = np.abs(places[:, 0]) < lower.depth_mm / 2
+    if slip.slip_angle_deg > 0 and over.any() and places[over, 1].min() < -ENTERED_MM:
+        raise PathologyError(
+            f"spondylolisthesis: expected bodies that do not enter each other, got {-places[over, 1].min():.1f} mm of "
+            f"{slip.level} in {lower.level.name}; ask for a smaller slip angle than {slip.slip_angle_deg:g} degrees"
+        )
 
 
 def _slide(

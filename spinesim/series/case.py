@@ -40,6 +40,9 @@ from spinesim.series.fidelity import bone_fidelity
 NEAR = 0.5
 """Share of its tolerance that a goal may be missed by when tries end."""
 
+SMALLEST_HELD = 10.0
+"""Goals below this (in their unit) may be missed with a warning."""
+
 STRAIN_MM = 0.2
 """RMS distance to the best rigid motion above which a bone is told to be strained."""
 
@@ -154,11 +157,16 @@ def simulate(
     best = None
     for correction in range(TRIES):
         if correction:
-            proposal = _propose(start, pathology, search.aim)
+            try:
+                proposal = _propose(start, pathology, search.aim)
+            except OutOfReachError:
+                if search.least > 1:
+                    raise
+                break
         case = _carry_out(start, pathology, proposal, output, device, told)
         if search.learn(read_goals(pathology, case.after_measures, start.measures)):
             best = case
-        if search.least <= NEAR:
+        if search.least <= NEAR or not np.isfinite(search.least):
             break
     return _with_strain(_judged(best or case))
 
@@ -237,11 +245,12 @@ def _propose(start: _Start, pathology: BaseModel, aim: Goals) -> Proposal:
     try:
         return propose(pathology, start.spine, aim, start.seed)
     except OutOfReachError as refusal:
-        goal = next(iter(aim))
-        share = refusal.nearest / aim[goal]
-        nearest = propose(pathology, start.spine, {name: value * share for name, value in aim.items()}, start.seed)
-        measured = _measure_carried(start, pathology, nearest)[goal]
-        raise OutOfReachError(refusal.reason, np.floor(measured), refusal.unit) from None
+        goal, *others = aim
+        reach = {goal: refusal.nearest} | {name: aim[name] * refusal.nearest / aim[goal] for name in others}
+        measured = _measure_carried(start, pathology, propose(pathology, start.spine, reach, start.seed))[goal]
+        native = read_goals(pathology, start.measures, start.measures)[goal]
+        nearest = np.floor(measured) if measured > native else np.ceil(measured)
+        raise OutOfReachError(refusal.reason, nearest, refusal.unit) from None
 
 
 def _measure_carried(start: _Start, pathology: BaseModel, proposal: Proposal) -> Goals:
@@ -299,19 +308,19 @@ def _judged(case: Case) -> Case:
     Raises
     ------
     PathologyError
-        When a goal of 10 or more is missed by more than the tolerance.
+        When a goal of 10 or more is missed by more than the tolerance, or cannot be measured.
     """
     tolerances = tolerances_of(case.pathology)
-    missed = [
-        f"{name}: asked {asked:g}, measured {measured:.1f}"
-        for name, (asked, measured, _) in case.goals.items()
-        if not abs(asked - measured) <= tolerances[name]
-    ]
+    missed, held = [], False
+    for name, (asked, measured, _) in case.goals.items():
+        if not abs(asked - measured) <= tolerances[name]:
+            missed.append(f"{name}: asked {asked:g}, measured {measured:.1f}")
+            held |= abs(asked) >= SMALLEST_HELD or not np.isfinite(measured)
     if not missed:
         return case
-    if any(asked >= 10 for asked, _, _ in case.goals.values()):
+    if held:
         raise PathologyError(
-            f"{type(case.pathology).__name__.lower()}: expected each goal within its tolerance, "
+            f"{getattr(case.pathology, 'kind', 'case')}: expected each goal within its tolerance, "
             f"got {'; '.join(missed)}; ask for another place or size"
         )
     return replace(case, warnings=(*case.warnings, *missed))
@@ -328,7 +337,7 @@ def _with_strain(case: Case) -> Case:
     worst = max(strained, key=lambda name: strained[name])
     said = (
         f"{worst} is {strained[worst]:.2f} mm (RMS) off a rigid motion, more than {STRAIN_MM:g}: "
-        "touching bones were pressed together; ask for a smaller or a longer curve"
+        "touching bones were pressed together; ask for less, or for a longer curve"
     )
     return replace(case, warnings=(*case.warnings, said))
 
