@@ -35,8 +35,9 @@ TOLERANCE_PERCENT = 6.0
 VACUUM_HU = -700.0
 """Gas with some disc in each voxel."""
 
-VACUUM_SHARE: dict[str, tuple[float, float]] = {"partial": (0.45, 0.45), "full": (0.75, 0.7)}
-"""Extent of a vacuum as shares of the half extents of the plates, and of the disc's height."""
+VACUUM_SHARE: dict[str, tuple[float, float]] = {"partial": (0.45, 0.75), "full": (0.75, 0.95)}
+"""Extent of a vacuum as shares of the half extents of the plates, and of the height that the disc had: as it sinks, its
+middle is compressed the most."""
 
 EDGE = 0.25
 """Half the width of the edge of a vacuum, as a share of its half extents."""
