@@ -212,7 +212,7 @@ REFUSED = {
     "left right 30 degree scoliosis at T9": "got 'left' and 'right' of one scoliosis",
     "severe wedge biconcave fracture of L1": "got 'wedge' and 'biconcave' of one fracture",
     "mild severe fracture of L1": "got 'mild' and 'severe' of one fracture",
-    "moderate fracture of L1 with 30 % height loss": "either a loss of height or a Genant grade",
+    "moderate fracture of L1 with 60 % height loss": "either a loss of height or a Genant grade",
     "burst A1 fracture of L1, mild": "expected a burst fracture as A3 or A4, got A1",
     "A1 crush fracture of L1, mild": "expected the type wedge of AO A1, got crush",
     "30 degree thoracic scoliosis with apex L3": "expected a thoracic apex, got 'with apex L3'",
