@@ -22,6 +22,9 @@ from spinesim.phantom import PhantomParameters, build_phantom
 from spinesim.series.case import simulate
 from spinesim.series.fidelity import bone_fidelity
 
+RMS_MM = 0.2
+"""Twice what curves up to 60 degrees keep: straightening a lordosis by half presses spinous processes together."""
+
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -38,7 +41,7 @@ def keep_promises(case) -> None:
     assert case.deformation.jacobian[0] > 0
     whole = {vertebra.level.name for vertebra in case.before_spine.whole} - set(case.pathology.wedged)
     for level, (rms, _) in bone_fidelity(case).items():
-        assert level not in whole or rms <= 0.1
+        assert level not in whole or rms <= RMS_MM
     assert set(case.after.labels.present) == set(case.before.labels.present)
 
 
