@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ from jaxtyping import Float
 
 from spinesim.anatomy.curves import Curve, coronal_tilt, find_curves, sagittal_tilt
 from spinesim.anatomy.levels import Level, levels_between
-from spinesim.anatomy.vertebra import BodyHeights, Spine, Vertebra
+from spinesim.anatomy.vertebra import BodyHeights, Spine, Vector, Vertebra, unit
 
 KYPHOSES = ((Level.T4, Level.T12), (Level.T5, Level.T12), (Level.T1, Level.T12))
 LORDOSES = ((Level.L1, Level.S), (Level.T12, Level.L5), (Level.L1, Level.L5), (Level.T12, Level.S))
@@ -57,9 +58,7 @@ class Measures:
 
         Of the sacrum it is the upper plate; not a number where a level is not measured.
         """
-        if upper not in self.sagittal or lower not in self.sagittal:
-            return float("nan")
-        return self.sagittal[upper][0] - self.sagittal[lower][0 if lower == Level.S else 1]
+        return _angle_between(self.sagittal, upper, lower)
 
     def curve_at(self, level: Level) -> Curve | None:
         """The largest curve that holds a level, if there is one."""
@@ -68,14 +67,12 @@ class Measures:
 
 def measure_spine(spine: Spine) -> Measures:
     """Measure a spine as far as its levels are there."""
-    axes = spine.patient_axes
+    axes, sagittal = spine.patient_axes, _sagittal_tilts(spine)
     return Measures(
         curves=find_curves(spine),
-        kyphosis=_sagittal_angles(spine, KYPHOSES, sign=1.0),
-        lordosis=_sagittal_angles(spine, LORDOSES, sign=-1.0),
-        sagittal={
-            v.level: (sagittal_tilt(v.superior, axes), sagittal_tilt(v.inferior, axes)) for v in spine if v.measured
-        },
+        kyphosis=_named_angles(sagittal, KYPHOSES, sign=1.0),
+        lordosis=_named_angles(sagittal, LORDOSES, sign=-1.0),
+        sagittal=sagittal,
         rotation={v.level: axial_rotation(v, axes) for v in spine.whole},
         discs=measure_discs(spine),
         heights={v.level: v.heights for v in spine.whole if v.heights},
@@ -94,21 +91,32 @@ def axial_rotation(vertebra: Vertebra, patient_axes: Float[np.ndarray, "3 3"]) -
     return float(np.arctan2(right, anterior))
 
 
-def _sagittal_angles(
-    spine: Spine, pairs: tuple[tuple[Level, Level], ...], sign: float
-) -> dict[tuple[Level, Level], float]:
-    """Angles seen from the side, from the upper level's upper plate to the lower level's lower plate.
+Tilts = Mapping[Level, tuple[float, float]]
 
-    Of the sacrum it is the upper plate.
-    """
-    measured = {v.level: v for v in spine if v.measured}
-    angles = {}
-    for upper, lower in pairs:
-        if upper in measured and lower in measured:
-            end = measured[lower].superior if lower == Level.S else measured[lower].inferior
-            top = sagittal_tilt(measured[upper].superior, spine.patient_axes)
-            angles[upper, lower] = sign * (top - sagittal_tilt(end, spine.patient_axes))
-    return angles
+
+def sagittal_angle(spine: Spine, upper: Level, lower: Level) -> float:
+    """Measure one angle as :meth:`Measures.sagittal_angle` gives it."""
+    return _angle_between(_sagittal_tilts(spine), upper, lower)
+
+
+def _sagittal_tilts(spine: Spine) -> dict[Level, tuple[float, float]]:
+    """How far the upper and the lower plate of each measured level lean forward."""
+    axes = spine.patient_axes
+    return {v.level: (sagittal_tilt(v.superior, axes), sagittal_tilt(v.inferior, axes)) for v in spine if v.measured}
+
+
+def _angle_between(tilts: Tilts, upper: Level, lower: Level) -> float:
+    """Angle from a level's upper plate to another's lower one (of the sacrum the upper one), if both are measured."""
+    if upper not in tilts or lower not in tilts:
+        return float("nan")
+    return tilts[upper][0] - tilts[lower][0 if lower == Level.S else 1]
+
+
+def _named_angles(
+    tilts: Tilts, pairs: tuple[tuple[Level, Level], ...], sign: float
+) -> dict[tuple[Level, Level], float]:
+    """The angles between pairs of levels that are both measured."""
+    return {(a, b): sign * _angle_between(tilts, a, b) for a, b in pairs if a in tilts and b in tilts}
 
 
 def measure_discs(spine: Spine) -> tuple[Disc, ...]:
@@ -139,10 +147,15 @@ def measure_slips(spine: Spine) -> dict[Level, float]:
     slips = {}
     for above, below in zip(spine.vertebrae, spine.vertebrae[1:], strict=False):
         if above.measured and below.measured and not levels_between(above.level, below.level):
-            along = below.axes[:, 1] - (below.axes[:, 1] @ below.superior.normal) * below.superior.normal
             apart = above.inferior.centre - below.superior.centre
-            slips[above.level] = float(apart @ along / np.linalg.norm(along) / below.depth_mm)
+            slips[above.level] = float(apart @ forward_on(below) / below.depth_mm)
     return slips
+
+
+def forward_on(vertebra: Vertebra) -> Vector:
+    """The way forward along the upper plate of a vertebra (unit, world)."""
+    normal = vertebra.superior.normal
+    return unit(vertebra.axes[:, 1] - (vertebra.axes[:, 1] @ normal) * normal)
 
 
 FractureType = Literal["none", "wedge", "biconcave", "crush"]
@@ -169,7 +182,7 @@ class HeightLoss:
     @property
     def grade(self) -> int:
         """Genant grade of the greatest loss."""
-        return int(np.searchsorted(GENANT_LOSS, self.worst, side="right"))
+        return grade_of(self.worst)
 
     @property
     def type(self) -> FractureType:
@@ -210,4 +223,9 @@ def genant_grade(vertebra: Vertebra, spine: Spine) -> int:
     beside = [w.heights.posterior for w in (*whole[max(rank - 1, 0) : rank], *whole[rank + 1 : rank + 2]) if w.heights]
     ratios = [heights.anterior / heights.posterior, heights.middle / heights.posterior]
     ratios += [float(heights.posterior / np.mean(beside))] if beside else []
-    return int(np.searchsorted(GENANT_LOSS, 1 - min(ratios), side="right"))
+    return grade_of(1 - min(ratios))
+
+
+def grade_of(loss: float) -> int:
+    """Genant grade (0 to 3) of a share of height that was lost."""
+    return int(np.searchsorted(GENANT_LOSS, loss, side="right"))

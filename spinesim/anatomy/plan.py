@@ -67,7 +67,7 @@ class Motion:
         return motions_about(turns, self.pivot, reached)
 
     def then(self, later: Motion) -> Motion:
-        """Go this way in the first half of the time, and on by a later motion in the second."""
+        """Go this way first, and on by a later motion; the knots of both stay even in time."""
         return Motion(self.pivot, np.concatenate([self.knots, (later.knots @ self.last)[1:]]))
 
 
@@ -93,6 +93,18 @@ class Squeezed:
     hu: Float[np.ndarray, " n"]
     mean_hu: Float[np.ndarray, " n"]
     density: Float[np.ndarray, " n"]
+
+    def condensed(self, density: Float[np.ndarray, " n"], share: float = 1.0) -> Float[np.ndarray, " n"]:
+        """HU of bone whose mineral is so many times as dense, for a share of the difference; the noise stays.
+
+        The mineral stays where the marrow is pressed out, so that HU over water are multiplied (``fracture.csv``:
+        HU_new = HU0 h0 / h).
+        """
+        return self.hu + share * (density - 1) * np.maximum(self.mean_hu, 0.0)
+
+    def filled(self, hu: float, share: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """HU where something else takes the place of a share of the tissue; the noise stays."""
+        return self.hu + share * (hu - self.mean_hu)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,10 +136,6 @@ class Plan:
         ways = [np.diff(apply_motions(a.motion.knots, a.motion.pivot), axis=0) for a in self.anchors]
         return max((float(np.linalg.norm(way, axis=1).sum()) for way in ways), default=0.0)
 
-    def at_level(self, level: Level) -> dict[Part, Anchor]:
-        """The anchors of a level by part."""
-        return {anchor.part: anchor for anchor in self.anchors if anchor.level == level}
-
     def then(self, later: Plan) -> Plan:
         """Follow this plan, and then a later one that was made for the spine that it leads to.
 
@@ -154,6 +162,20 @@ class Plan:
                 anchors.append(Anchor(level, which.part, a.motion.then(b.motion), which.where))
         detail = min(self.detail_mm, later.detail_mm)
         return Plan(tuple(anchors), (*self.tissues, *later.tissues), detail)
+
+
+def even_motion(
+    pivot: Float[np.ndarray, " 3"], turn: Float[np.ndarray, " 3"] | None, shift_mm: Float[np.ndarray, " 3"] | None
+) -> Float[np.ndarray, "k 4 4"]:
+    """Knots of an even motion: a turn (rotation vector) about a point that is carried by a shift meanwhile."""
+    share, none = np.linspace(0, 1, KNOTS)[:, None], np.zeros(3)
+    turns = Rotation.from_rotvec(share * (none if turn is None else turn)).as_matrix()
+    return motions_about(turns, pivot, pivot + share * (none if shift_mm is None else shift_mm))
+
+
+def hold_still() -> Float[np.ndarray, "k 4 4"]:
+    """Knots of what does not move."""
+    return np.tile(np.eye(4), (KNOTS, 1, 1))
 
 
 def apply_motions(new_from_old: Float[np.ndarray, "n 4 4"], point: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "n 3"]:

@@ -66,6 +66,16 @@ class Vertebra:
         affine[:3, :3], affine[:3, 3] = self.axes, self.centre
         return affine
 
+    @property
+    def body_mm(self) -> float:
+        """Distance of the end plates' centres along the axis."""
+        return float((self.superior.centre - self.inferior.centre) @ self.axes[:, 2])
+
+    @property
+    def back_mm(self) -> float:
+        """Where the body ends behind, in the vertebra's frame: the arch lies beyond it."""
+        return -self.depth_mm / 2
+
     def moved(
         self,
         new_from_old: Float[np.ndarray, "4 4"],

@@ -128,9 +128,8 @@ def usual_part(part: Part, vertebra: Vertebra) -> Where | None:
     """Outline a part in the vertebra's frame: the upper or lower end of the body, or what lies behind it."""
     if part is Part.WHOLE:
         return None
-    back = -vertebra.depth_mm / 2
+    back = vertebra.back_mm
     if part is Part.ARCH:
         return lambda points: points[:, 1] < back
-    height = (vertebra.superior.centre - vertebra.inferior.centre) @ vertebra.axes[:, 2]
-    edge, sign = (0.5 - PLATE_SHARE) * height, 1.0 if part is Part.SUPERIOR else -1.0
+    edge, sign = (0.5 - PLATE_SHARE) * vertebra.body_mm, 1.0 if part is Part.SUPERIOR else -1.0
     return lambda points: (points[:, 1] >= back) & (sign * points[:, 2] > edge)

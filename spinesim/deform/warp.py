@@ -29,7 +29,7 @@ LAYER_SHARE = 0.018
 """At most this share of a bone is left out so."""
 
 AROUND_MM = 8.0
-"""A bone that is not rigid is looked for so far around where its arch carries it."""
+"""A bone that is not rigid is looked for so far around where its parts are carried."""
 
 TORN = 0.33
 """Where a divided bone is stretched to less than this density, it is torn: the gap belongs to no bone."""

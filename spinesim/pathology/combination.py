@@ -97,7 +97,7 @@ def _(combination: Combination, measures: Measures, native: Measures) -> tuple[s
 
 @outcome_of.register
 def _(combination: Combination, measures: Measures, native: Measures) -> Mapping[str, Any]:
-    return {each.title.replace(" at ", "_"): outcome_of(each, measures, native) for each in combination.pathologies}
+    return {each.key: outcome_of(each, measures, native) for each in combination.pathologies}
 
 
 @propose.register
@@ -113,7 +113,7 @@ def _(combination: Combination, spine: Spine, aim: Goals, seed: int = 0) -> Prop
         plan = proposal.plan if plan is None else plan.then(proposal.plan)
         moved = proposal.moved
         warnings += proposal.warnings
-        details[each.title.replace(" at ", "_")] = dict(proposal.details)
+        details[each.key] = dict(proposal.details)
     if plan is None:
         raise PathologyError("combination: expected a pathology, got none; name one")
     return Proposal(plan, moved, details, tuple(warnings))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 
-from spinesim.anatomy.plan import KNOTS, Part, Points, Where, motions_about
+from spinesim.anatomy.plan import Part, Points, Where, even_motion, hold_still
 from spinesim.anatomy.vertebra import EndPlate, Vertebra
 
 Knots = Float[np.ndarray, "k 4 4"]
@@ -148,12 +148,10 @@ class _Sinking:
 
     def knots(self) -> Knots:
         """The plate's motion against the base, in the vertebra's frame."""
-        share = np.linspace(0, 1, KNOTS)[:, None]
         angle = np.arctan(np.linalg.norm(self.slope)) * self.side
         axis = np.array([-self.slope[1], self.slope[0], 0.0]) / max(float(np.linalg.norm(self.slope)), 1e-12)
         pivot = np.array([0.0, 0.0, self.plane[0][2]])
-        turns = Rotation.from_rotvec(share * angle * axis).as_matrix()
-        return motions_about(turns, pivot, pivot - share * self.side * self.middle * np.array([0.0, 0.0, 1.0]))
+        return even_motion(pivot, angle * axis, -self.side * self.middle * np.array([0.0, 0.0, 1.0]))
 
 
 def break_body(vertebra: Vertebra, how: Break, displaced: Displaced) -> BrokenBody:
@@ -172,14 +170,13 @@ def break_body(vertebra: Vertebra, how: Break, displaced: Displaced) -> BrokenBo
         What else leaves its place.
     """
     sinking = _sinking_plates(vertebra, how)
-    body_mm = float((vertebra.superior.centre - vertebra.inferior.centre) @ vertebra.axes[:, 2])
     plate_mm = sinking[0].plate_mm
-    room = (body_mm - 2 * plate_mm - JOINT_MM) / len(sinking)
+    room = (vertebra.body_mm - 2 * plate_mm - JOINT_MM) / len(sinking)
     edges = vertebra.depth_mm / 2, vertebra.width_mm / 2
     corners = np.array([[x, y, 0.0] for x in (-edges[1], 0, edges[1]) for y in (-edges[0], 0, edges[0])])
     sink = max(float(plate.sink(corners).max()) for plate in sinking)
     world, local = vertebra.world_from_vertebra, np.linalg.inv(vertebra.world_from_vertebra)
-    still = np.tile(np.eye(4), (KNOTS, 1, 1))
+    still = hold_still()
     relative = {plate.side: plate.knots() for plate in sinking}
     central = how.type == "biconcave"
     base = still if central or -1.0 not in relative else np.linalg.inv(relative[-1.0])
@@ -188,7 +185,7 @@ def break_body(vertebra: Vertebra, how: Break, displaced: Displaced) -> BrokenBo
     moves = {1.0: superior, -1.0: inferior}
 
     def behind(points: Points) -> Bool[np.ndarray, " n"]:
-        return points[:, 1] < -vertebra.depth_mm / 2
+        return points[:, 1] < vertebra.back_mm
 
     def standing(points: Points) -> Bool[np.ndarray, " n"]:
         freed = np.any([plate.frees(points, room) for plate in sinking], axis=0)
@@ -241,7 +238,7 @@ def _displace(pieces: list[Piece], vertebra: Vertebra, displaced: Displaced) -> 
     """Take the fragments out of the pieces that they were part of, and move them further."""
     half_width, half_depth = vertebra.width_mm / 2, vertebra.depth_mm / 2
     top = vertebra.axes.T @ (vertebra.superior.centre - vertebra.centre)
-    height = float((vertebra.superior.centre - vertebra.inferior.centre) @ vertebra.axes[:, 2])
+    height = vertebra.body_mm
 
     def retropulsed(points: Points) -> Bool[np.ndarray, " n"]:
         across, along, up = points.T
@@ -272,8 +269,7 @@ def _displace(pieces: list[Piece], vertebra: Vertebra, displaced: Displaced) -> 
 
 def _torn(pieces: list[Piece], away: Where, shift_mm: Float[np.ndarray, " 3"], parts: tuple[Part, ...]) -> list[Piece]:
     """Tear what lies ``away`` off some parts; each fragment moves as its piece does, and by a shift besides."""
-    moved = np.tile(np.eye(4), (KNOTS, 1, 1))
-    moved[:, :3, 3] = np.linspace(0, 1, KNOTS)[:, None] * shift_mm
+    moved = even_motion(np.zeros(3), None, shift_mm)
     found = []
     for piece in pieces:
         if piece.part not in parts:

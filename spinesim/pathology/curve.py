@@ -13,7 +13,7 @@ from spinesim.anatomy.levels import Level, region
 from spinesim.anatomy.vertebra import Spine
 from spinesim.pathology.bend import Bend, BentSpine, bend_spine
 from spinesim.pathology.profile import CurveShape
-from spinesim.pathology.rules import Breach, check_bend
+from spinesim.pathology.rules import Breach, check_bend, first_hard
 from spinesim.pathology.target import GENTLE_WEDGE_DEG, Target
 from spinesim.shape.course import Course, Turns
 
@@ -126,7 +126,7 @@ class CurveSolution:
     @property
     def broken(self) -> Breach | None:
         """The first hard rule that it breaks."""
-        return next((breach for breach in self.breaches if breach.hard), None)
+        return first_hard(self.breaches)
 
     def miss(self, task: CurveTask, cobb: Cobbs) -> float:
         """How far it is from what is wanted (1 is tolerable): another curve and hard rules most, then the rest."""

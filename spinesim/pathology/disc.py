@@ -9,13 +9,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 from pydantic import Field, field_validator, model_validator
-from scipy.spatial.transform import Rotation
 
-from spinesim.anatomy.levels import Level, levels_between, parse_level
+from spinesim.anatomy.levels import Level
 from spinesim.anatomy.measure import Measures
-from spinesim.anatomy.plan import KNOTS, Anchor, Motion, Part, Plan, Points, Squeezed, Tissue, Where, motions_about
+from spinesim.anatomy.plan import Anchor, Motion, Part, Plan, Points, Squeezed, Tissue, Where, even_motion, hold_still
 from spinesim.anatomy.vertebra import EndPlate, Spine, Vertebra
-from spinesim.errors import LabelError, PathologyError
+from spinesim.errors import PathologyError
+from spinesim.pathology.places import read_neighbours
 from spinesim.pathology.proposal import Goals, Pathology, Proposal, goals_of, propose, read_goals, tolerances_of
 
 Side = Literal["anterior", "left", "right"]
@@ -56,6 +56,7 @@ TOWARDS_DISC = 0.4
 """An osteophyte grows this many times as far towards the disc as outwards."""
 
 DETAIL_MM = 1.5
+"""Finest shape that growing rims make."""
 
 DIRECTIONS: dict[str, tuple[float, float]] = {"anterior": (0.0, 1.0), "left": (-1.0, 0.0), "right": (1.0, 0.0)}
 """In a vertebra's right and anterior."""
@@ -148,11 +149,8 @@ class DiscDegeneration(Pathology):
 
 def _levels_of(disc: str) -> tuple[Level, Level]:
     """The levels above and below a disc, for a validator, which knows only ValueError."""
-    try:
-        levels = [parse_level(name) for name in disc.split("/")]
-    except LabelError as error:
-        raise ValueError(str(error)) from None
-    if len(levels) != 2 or levels[0] >= levels[1] or levels_between(*levels):
+    levels = read_neighbours(disc)
+    if not levels:
         raise ValueError(f"expected a disc between two neighbours (L4/L5), got {disc!r}")
     return levels[0], levels[1]
 
@@ -213,8 +211,7 @@ def _require_discs(degeneration: DiscDegeneration, spine: Spine) -> None:
 
 def _sink(degeneration: DiscDegeneration, spine: Spine, aim: Goals) -> dict[Level, Float[np.ndarray, "k 4 4"]]:
     """Motion of each level: all above a disc sinks with it, and leans as it is wedged."""
-    share = np.linspace(0, 1, KNOTS)[:, None]
-    moving = np.tile(np.eye(4), (KNOTS, 1, 1))
+    moving = hold_still()
     lost = {pair: aim[_goal(disc)] / 100 for disc, pair in degeneration.pairs.items()}
     motions = {spine.vertebrae[-1].level: moving}
     for above, below in reversed(list(pairwise(spine))):
@@ -224,9 +221,8 @@ def _sink(degeneration: DiscDegeneration, spine: Spine, aim: Goals) -> dict[Leve
             across = above.inferior.centre - below.superior.centre
             pivot = (above.inferior.centre + below.superior.centre) / 2
             lean = np.deg2rad(degeneration.wedge_deg) * below.axes[:, 1]
-            turns = Rotation.from_rotvec(-share * lean).as_matrix()
-            sunk = pivot - share * lost[above.level, below.level] * float(across @ up) * up
-            moving = moving @ motions_about(turns, pivot, sunk)
+            sunk = -lost[above.level, below.level] * float(across @ up) * up
+            moving = moving @ even_motion(pivot, -lean, sunk)
         motions[above.level] = moving
     return motions
 
@@ -251,9 +247,8 @@ def _anchors(
 
     yield Anchor(vertebra.level, Part.ARCH, Motion(vertebra.centre, motion), rest)
     for plate, up, side in rims:
-        grown = np.tile(np.eye(4), (KNOTS, 1, 1))
         out = vertebra.axes @ np.array([*DIRECTIONS[side], up * TOWARDS_DISC])
-        grown[:, :3, 3] = np.linspace(0, degeneration.osteophyte, KNOTS)[:, None] * out
+        grown = even_motion(np.zeros(3), None, degeneration.osteophyte * out)
         lip = _rim(vertebra, plate, up, side, LIP_SHARE, LIP_MM)
         yield Anchor(vertebra.level, Part.FRAGMENT, Motion(vertebra.centre, motion @ grown), lip)
 
@@ -285,7 +280,7 @@ def _tissues(degeneration: DiscDegeneration, upper: Vertebra, lower: Vertebra) -
     """Gas in the disc, and denser bone at its plates."""
     if degeneration.gas != "none":
         gas = _gas(degeneration.gas, upper, lower)
-        yield Tissue(lower.level, _filled(gas), lambda points: gas(points) > 0)
+        yield Tissue(lower.level, lambda seen: seen.filled(VACUUM_HU, gas(seen.rest)), lambda points: gas(points) > 0)
     if degeneration.sclerosis:
         for vertebra, plate, up in ((upper, upper.inferior, -1.0), (lower, lower.superior, 1.0)):
             yield Tissue(vertebra.level, _denser(degeneration.sclerosis, vertebra, plate, up))
@@ -302,16 +297,11 @@ def _gas(extent: str, upper: Vertebra, lower: Vertebra) -> Callable[[Points], Fl
     return lambda points: np.clip((1 + EDGE - np.linalg.norm((points - middle) / axes, axis=1)) / (2 * EDGE), 0.0, 1.0)
 
 
-def _filled(gas: Callable[[Points], Float[np.ndarray, " n"]]) -> Callable[[Squeezed], Float[np.ndarray, " n"]]:
-    """Tissue that gas takes the place of; the noise stays."""
-    return lambda seen: seen.hu + gas(seen.rest) * (VACUUM_HU - seen.mean_hu)
-
-
 def _denser(
     gain_hu: float, vertebra: Vertebra, plate: EndPlate, up: float
 ) -> Callable[[Squeezed], Float[np.ndarray, " n"]]:
     """Bone that gains density towards a plate, in front of the canal."""
-    below, back = _below(vertebra, plate, up), -vertebra.depth_mm / 2
+    below, back = _below(vertebra, plate, up), vertebra.back_mm
 
     def become(seen: Squeezed) -> Float[np.ndarray, " n"]:
         near = np.clip(1 - below(seen.rest) / SCLEROSIS_MM, 0.0, 1.0) * (seen.rest[:, 1] > back)

@@ -8,14 +8,14 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from jaxtyping import Float
 from pydantic import Field, field_validator, model_validator
-from scipy.spatial.transform import Rotation
 
 from spinesim.anatomy.levels import Level, parse_level
-from spinesim.anatomy.measure import GENANT_LOSS, HeightLoss, Measures, height_loss
-from spinesim.anatomy.plan import KNOTS, Anchor, Motion, Part, Plan, Squeezed, Tissue, Where, motions_about
+from spinesim.anatomy.measure import GENANT_LOSS, HeightLoss, Measures, grade_of, height_loss
+from spinesim.anatomy.plan import Anchor, Motion, Part, Plan, Squeezed, Tissue, Where, even_motion, hold_still
 from spinesim.anatomy.vertebra import Spine, Vertebra
-from spinesim.errors import LabelError, OutOfReachError, PathologyError
+from spinesim.errors import OutOfReachError, PathologyError
 from spinesim.pathology.crush import Break, BrokenBody, Displaced, break_body
+from spinesim.pathology.places import read_body_level
 from spinesim.pathology.proposal import (
     Goals,
     Pathology,
@@ -129,18 +129,12 @@ class Fracture(Pathology):
     @field_validator("level")
     @classmethod
     def _known_level(cls, text: str) -> str:
-        try:
-            level = parse_level(text)
-        except LabelError as error:
-            raise ValueError(str(error)) from None
-        if not Level.C3 <= level < Level.S:
-            raise ValueError(f"expected a level with a body from C3 to L6, got {level.name}")
-        return level.name
+        return read_body_level(text).name
 
     @model_validator(mode="after")
     def _one_size(self) -> Fracture:
         loss, grade = self.loss_percent, self.genant_grade
-        inside = None not in (loss, grade) and grade == np.searchsorted(GENANT_LOSS, (loss or 0) / 100, side="right")
+        inside = None not in (loss, grade) and grade == grade_of((loss or 0) / 100)
         if (loss is None) == (grade is None) and not inside:
             raise ValueError("expected either a loss of height or a Genant grade, got none or two; give one of them")
         if (self.where == "central") != (self.type != "wedge"):
@@ -282,9 +276,8 @@ def _follow(fracture: Fracture, spine: Spine, broken: BrokenBody) -> dict[Level,
 
     The joints above the neighbour share the compensation, each within its flexion limit.
     """
-    still = np.tile(np.eye(4), (KNOTS, 1, 1))
     rank = spine.levels.index(fracture.at)
-    motions = dict.fromkeys(spine.levels, still)
+    motions = dict.fromkeys(spine.levels, hold_still())
     moving, bending = broken.above, 0
     joints = min(COMPENSATING, max(rank - 1, 0))
     back = -fracture.compensation * broken.turn / max(joints, 1)
@@ -294,26 +287,20 @@ def _follow(fracture: Fracture, spine: Spine, broken: BrokenBody) -> dict[Level,
             most = np.deg2rad(flexion_limit_deg(below.level))
             turn = back * min(1.0, most / max(float(np.linalg.norm(back)), 1e-9))
             pivot = (spine.vertebrae[upper].inferior.centre + below.superior.centre) / 2
-            turns = Rotation.from_rotvec(np.linspace(0, 1, KNOTS)[:, None] * turn).as_matrix()
-            moving, bending = moving @ motions_about(turns, pivot, np.tile(pivot, (KNOTS, 1))), bending + 1
+            moving, bending = moving @ even_motion(pivot, turn, None), bending + 1
         motions[spine.levels[upper]] = moving
     return motions
 
 
 def _impaction(fracture: Fracture, in_cleft: Where) -> Callable[[Squeezed], Float[np.ndarray, " n"]]:
-    """What the bone's CT becomes: as dense as its mass asks, as far as it has not remodelled, and the cleft filled.
-
-    The mineral stays where the marrow is pressed out, so that HU over water are multiplied by the compression
-    (``fracture.csv``: HU_new = HU0 h0 / h).
-    """
+    """What the bone's CT becomes: as dense as its mass asks, as far as it has not remodelled, and the cleft filled."""
     fresh = float(np.exp(-fracture.age_months / REMODELLED_MONTHS))
 
     def become(seen: Squeezed) -> Float[np.ndarray, " n"]:
-        density = np.clip(seen.density, 0.0, DENSEST)
-        hu = seen.hu + fresh * (density - 1) * np.maximum(seen.mean_hu, 0.0)
+        hu = seen.condensed(np.clip(seen.density, 0.0, DENSEST), fresh)
         if fracture.cleft == "none":
             return hu
         inside = in_cleft(seen.rest)
-        return np.where(inside, CLEFT_HU[fracture.cleft] + seen.hu - seen.mean_hu, hu)
+        return np.where(inside, seen.filled(CLEFT_HU[fracture.cleft], inside), hu)
 
     return become

@@ -41,6 +41,11 @@ class Pathology(BaseModel):
         """What it is and where, in words."""
         return f"{self.kind} at {self.place}" if self.place else self.kind
 
+    @property
+    def key(self) -> str:
+        """The same, as a key of the record."""
+        return self.title.replace(" at ", "_")
+
 
 @dataclass(frozen=True, eq=False)
 class Proposal:

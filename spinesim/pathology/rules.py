@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,11 @@ class Breach:
 
     def __str__(self) -> str:
         return f"{self.rule}, got {self.value}"
+
+
+def first_hard(breaches: Iterable[Breach]) -> Breach | None:
+    """The first rule that refuses a bend."""
+    return next((breach for breach in breaches if breach.hard), None)
 
 
 def joint_turns_deg(levels: tuple[Level, ...]) -> np.ndarray:

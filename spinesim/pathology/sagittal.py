@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 from jaxtyping import Float
 from pydantic import Field, field_validator, model_validator
 
-from spinesim.anatomy.curves import sagittal_tilt
 from spinesim.anatomy.levels import Level, levels_between, parse_level
-from spinesim.anatomy.measure import Measures
+from spinesim.anatomy.measure import Measures, sagittal_angle
 from spinesim.anatomy.vertebra import Spine
-from spinesim.errors import LabelError, OutOfReachError, PathologyError
-from spinesim.pathology.bend import Bend, bend_spine, plan_bend
+from spinesim.errors import OutOfReachError, PathologyError
+from spinesim.pathology.bend import Bend, BentSpine, bend_spine, plan_bend
+from spinesim.pathology.places import read_level
 from spinesim.pathology.proposal import (
     Goals,
     Pathology,
@@ -26,7 +26,7 @@ from spinesim.pathology.proposal import (
     read_goals,
     remarks_on,
 )
-from spinesim.pathology.rules import check_bend, flexion_limit_deg
+from spinesim.pathology.rules import Breach, check_bend, first_hard, flexion_limit_deg
 from spinesim.shape.course import Course, Joints, expect_course
 from spinesim.shape.shipped import read_shipped_model
 
@@ -80,7 +80,7 @@ class Sagittal(Pathology):
     @field_validator("upper", "lower")
     @classmethod
     def _known_level(cls, text: str) -> str:
-        return _parse(text).name
+        return read_level(text).name
 
     @field_validator("wedged", mode="before")
     @classmethod
@@ -90,7 +90,7 @@ class Sagittal(Pathology):
     @field_validator("wedged")
     @classmethod
     def _known_bodies(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
-        levels = [_parse(text) for text in texts]
+        levels = [read_level(text) for text in texts]
         for level in levels:
             if not Level.C3 <= level < Level.S:
                 raise ValueError(f"expected levels with a body from C3 to L6, got {level.name}; leave it out")
@@ -125,13 +125,6 @@ class Sagittal(Pathology):
         return f"angle_{self.upper}_{self.lower}_deg"
 
 
-def _parse(text: str) -> Level:
-    try:
-        return parse_level(text)
-    except LabelError as error:
-        raise ValueError(str(error)) from None
-
-
 @goals_of.register
 def _(sagittal: Sagittal) -> Goals:
     return {sagittal.goal: sagittal.angle_deg}
@@ -164,32 +157,41 @@ def _(sagittal: Sagittal, measures: Measures, native: Measures) -> tuple[str, ..
 def _(sagittal: Sagittal, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
     _require_levels(sagittal, spine)
     asked = np.deg2rad(aim[sagittal.goal])
-    native = _angle(spine, sagittal)
     bend = _bend(sagittal, spine, asked)
-    broken = _broken(spine, bend)
-    if broken:
-        if alone := _broken(spine, _bend(sagittal, spine, native)):
-            raise PathologyError(
-                f"sagittal angle {sagittal.upper} to {sagittal.lower}: expected that {alone}, with the wedges alone; "
-                "ask for smaller wedges"
-            )
-        low, high = 0.0, 1.0
-        for _ in range(NEAREST_STEPS):
-            middle = (low + high) / 2
-            fits = not _broken(spine, _bend(sagittal, spine, native + middle * (asked - native)))
-            low, high = (middle, high) if fits else (low, middle)
-        reason = f"sagittal angle {sagittal.upper} to {sagittal.lower}: expected that {broken}"
-        raise OutOfReachError(reason, float(np.rad2deg(native + low * (asked - native))), "degrees")
-    bent = bend_spine(spine, bend)
-    warnings = tuple(map(str, check_bend(bent, np.rad2deg(bend.wedge))))
+    bent, breaches = _try(spine, bend)
+    if broken := first_hard(breaches):
+        _refuse(sagittal, spine, asked, broken)
     details = {
-        "predicted_angle_deg": float(np.rad2deg(_angle(bent.moved, sagittal))),
+        "predicted_angle_deg": float(np.rad2deg(sagittal_angle(bent.moved, *sagittal.ends))),
         "wedge_given_deg": {
             level.name: float(np.rad2deg(wedge)) for level, wedge in zip(spine.levels, bend.front, strict=True) if wedge
         },
         "discs_opened_mm": float(bent.opened_mm.sum()),
     }
-    return Proposal(plan_bend(spine, bend), bent.moved, details, warnings)
+    return Proposal(plan_bend(spine, bend), bent.moved, details, tuple(map(str, breaches)))
+
+
+def _refuse(sagittal: Sagittal, spine: Spine, asked: float, broken: Breach) -> NoReturn:
+    """Refuse an angle (radians), and name the nearest that keeps the rules.
+
+    Raises
+    ------
+    PathologyError
+        Blaming the wedges, if they alone break a rule.
+    """
+    native, place = sagittal_angle(spine, *sagittal.ends), f"sagittal angle {sagittal.upper} to {sagittal.lower}"
+
+    def breaks(share: float) -> Breach | None:
+        return first_hard(_try(spine, _bend(sagittal, spine, native + share * (asked - native)))[1])
+
+    if alone := breaks(0.0):
+        raise PathologyError(f"{place}: expected that {alone}, with the wedges alone; ask for smaller wedges")
+    low, high = 0.0, 1.0
+    for _ in range(NEAREST_STEPS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if breaks(middle) else (middle, high)
+    nearest = float(np.rad2deg(native + low * (asked - native)))
+    raise OutOfReachError(f"{place}: expected that {broken}", nearest, "degrees")
 
 
 def _require_levels(sagittal: Sagittal, spine: Spine) -> None:
@@ -209,13 +211,6 @@ def _require_levels(sagittal: Sagittal, spine: Spine) -> None:
             )
 
 
-def _angle(spine: Spine, sagittal: Sagittal) -> float:
-    """The angle as it is measured."""
-    axes, (upper, lower) = spine.patient_axes, sagittal.ends
-    end = spine[lower].superior if lower == Level.S else spine[lower].inferior
-    return sagittal_tilt(spine[upper].superior, axes) - sagittal_tilt(end, axes)
-
-
 def _bend(sagittal: Sagittal, spine: Spine, angle: float) -> Bend:
     """The most probable way of healthy adults' spines to another angle, the wedged bodies taking their part of it.
 
@@ -232,7 +227,7 @@ def _bend(sagittal: Sagittal, spine: Spine, angle: float) -> Bend:
     over = _lying(spine)
     held = np.eye(count)[count - 1 :] if Level.S in spine else np.empty((0, count))
     weights = np.vstack([ends, over, held])
-    change = angle - _angle(spine, sagittal)
+    change = angle - sagittal_angle(spine, *sagittal.ends)
     values = np.concatenate([[change - ends @ led - plates, -over @ led], -held @ led])
     most = np.deg2rad([flexion_limit_deg(level) for level in spine.levels[1:]])
     between = -np.diff(np.eye(count), axis=0)
@@ -259,8 +254,7 @@ def _fronts(sagittal: Sagittal, spine: Spine) -> Float[np.ndarray, " n"]:
     """What each body is wedged further: to what was asked, from what it has."""
     front = np.zeros(len(spine))
     for level in map(parse_level, sagittal.wedged):
-        vertebra, axes = spine[level], spine.patient_axes
-        own = sagittal_tilt(vertebra.superior, axes) - sagittal_tilt(vertebra.inferior, axes)
+        own = sagittal_angle(spine, level, level)
         front[spine.levels.index(level)] = max(0.0, np.deg2rad(sagittal.wedge_deg) - own)
     return front
 
@@ -275,7 +269,7 @@ def _healthy(levels: tuple[Level, ...]) -> Course:
     return expect_course(read_shipped_model("adult"), levels)
 
 
-def _broken(spine: Spine, bend: Bend) -> str:
-    """The first hard rule that a bend breaks, or nothing."""
-    breaches = check_bend(bend_spine(spine, bend), np.rad2deg(bend.wedge))
-    return next((str(breach) for breach in breaches if breach.hard), "")
+def _try(spine: Spine, bend: Bend) -> tuple[BentSpine, tuple[Breach, ...]]:
+    """Bend a spine, and hold it against the rules."""
+    bent = bend_spine(spine, bend)
+    return bent, check_bend(bent, np.rad2deg(bend.wedge))

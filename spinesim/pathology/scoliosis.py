@@ -9,10 +9,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from spinesim.anatomy.curves import Side, coronal_tilt, find_curves
-from spinesim.anatomy.levels import Level, levels_between, parse_level, region
+from spinesim.anatomy.levels import Level, parse_level, region
 from spinesim.anatomy.measure import Measures
 from spinesim.anatomy.vertebra import Spine
-from spinesim.errors import LabelError, OutOfReachError, PathologyError
+from spinesim.errors import OutOfReachError, PathologyError
 from spinesim.pathology.bend import plan_bend
 from spinesim.pathology.curve import (
     APEX_TOLERANCE,
@@ -28,6 +28,7 @@ from spinesim.pathology.curve import (
     signed_cobb,
 )
 from spinesim.pathology.patterns import usual_extent
+from spinesim.pathology.places import read_level, read_neighbours
 from spinesim.pathology.profile import CurveShape, smooth_trend
 from spinesim.pathology.proposal import Goals, Pathology, Proposal, goals_of, propose, read_goals, remarks_on
 from spinesim.pathology.target import expect_patient
@@ -149,7 +150,7 @@ class Scoliosis(Pathology):
     @field_validator("upper_end", "lower_end")
     @classmethod
     def _known_level(cls, text: str | None) -> str | None:
-        return None if text is None else _parse(text).name
+        return None if text is None else read_level(text).name
 
     @field_validator("apex")
     @classmethod
@@ -198,19 +199,10 @@ class Scoliosis(Pathology):
         return self.side if apart % 2 == 0 else OTHER_SIDE[self.side]
 
 
-def _parse(text: str) -> Level:
-    """Read a level for a validator, which knows only ValueError."""
-    try:
-        return parse_level(text)
-    except LabelError as error:
-        raise ValueError(str(error)) from None
-
-
 def _parse_apex(text: str) -> str:
     """Read an apex for a validator: a vertebra, or the disc between two neighbours."""
-    levels = [_parse(name) for name in text.split("/")]
-    disc = len(levels) == 2 and levels[0] < levels[1] and not levels_between(*levels)
-    if len(levels) != 1 and not disc:
+    levels = read_neighbours(text) if "/" in text else (read_level(text),)
+    if not levels:
         raise ValueError(f"apex: expected a vertebra (T9) or a disc between two neighbours (T8/T9), got {text!r}")
     return "/".join(level.name for level in levels)
 

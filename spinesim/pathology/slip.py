@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 from pydantic import Field, field_validator, model_validator
-from scipy.spatial.transform import Rotation
 
 from spinesim.anatomy.levels import Level, parse_level
-from spinesim.anatomy.measure import Measures, measure_slips
-from spinesim.anatomy.plan import KNOTS, Anchor, Motion, Part, Plan, Points, Squeezed, Tissue, Where, motions_about
+from spinesim.anatomy.measure import Measures, forward_on, measure_slips
+from spinesim.anatomy.plan import Anchor, Motion, Part, Plan, Points, Squeezed, Tissue, Where, even_motion, hold_still
 from spinesim.anatomy.vertebra import EndPlate, Spine, Vertebra
-from spinesim.errors import LabelError, PathologyError
+from spinesim.errors import PathologyError
+from spinesim.pathology.places import read_body_level
 from spinesim.pathology.proposal import Goals, Pathology, Proposal, goals_of, outcome_of, propose, read_goals, settle
 
 GRADE_PERCENT = 25.0
@@ -77,13 +77,7 @@ class Spondylolisthesis(Pathology):
     @field_validator("level")
     @classmethod
     def _known_level(cls, text: str) -> str:
-        try:
-            level = parse_level(text)
-        except LabelError as error:
-            raise ValueError(str(error)) from None
-        if not Level.C3 <= level < Level.S:
-            raise ValueError(f"expected a level with a body from C3 to L6, got {level.name}")
-        return level.name
+        return read_body_level(text).name
 
     @model_validator(mode="after")
     def _one_size(self) -> Spondylolisthesis:
@@ -167,11 +161,10 @@ def _(slip: Spondylolisthesis, measures: Measures, native: Measures) -> Mapping[
 def _(slip: Spondylolisthesis, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
     upper, lower = _pair(slip, spine)
     change = slip.sign * aim[slip.goal] / 100 - measure_slips(spine)[slip.at]
-    along = lower.axes[:, 1] - (lower.axes[:, 1] @ lower.superior.normal) * lower.superior.normal
-    shift_mm = change * lower.depth_mm * along / np.linalg.norm(along)
+    shift_mm = change * lower.depth_mm * forward_on(lower)
     slid = _slide(upper, lower, shift_mm, np.deg2rad(slip.slip_angle_deg))
     _require_room(slip, upper.inferior.moved(slid[-1]), upper, lower)
-    still = np.tile(np.eye(4), (KNOTS, 1, 1))
+    still = hold_still()
     anchors, tissues = [], []
     for vertebra in spine:
         motion = Motion(vertebra.centre, slid if vertebra.level <= slip.at else still)
@@ -236,21 +229,19 @@ def _slide(
     upper: Vertebra, lower: Vertebra, shift_mm: Float[np.ndarray, " 3"], angle: float
 ) -> Float[np.ndarray, "k 4 4"]:
     """The motion of what slides: along the plate below, leaning forward about the back edge of its own lower plate."""
-    share = np.linspace(0, 1, KNOTS)[:, None]
-    pivot = upper.inferior.centre - upper.depth_mm / 2 * upper.axes[:, 1]
-    turns = Rotation.from_rotvec(-share * angle * lower.axes[:, 0]).as_matrix()
-    return motions_about(turns, pivot, pivot + share * shift_mm)
+    pivot = upper.inferior.centre + upper.back_mm * upper.axes[:, 1]
+    return even_motion(pivot, -angle * lower.axes[:, 0], shift_mm)
 
 
 def _broken_arch(vertebra: Vertebra) -> tuple[Where, Where]:
     """The front of a vertebra that slips and the back of its arch that stays, with the defect between them."""
-    wall = -vertebra.depth_mm / 2 - PARS_MM
+    wall = vertebra.back_mm - PARS_MM
 
     def behind(points: Points) -> Float[np.ndarray, " n"]:
         return wall - PARS_SLOPE * points[:, 2] - points[:, 1]
 
     def front(points: Points) -> Bool[np.ndarray, " n"]:
-        body = points[:, 1] > -vertebra.depth_mm / 2
+        body = points[:, 1] > vertebra.back_mm
         return body | (behind(points) < -GAP_MM / 2)
 
     def back(points: Points) -> Bool[np.ndarray, " n"]:
@@ -261,4 +252,4 @@ def _broken_arch(vertebra: Vertebra) -> tuple[Where, Where]:
 
 def _thin_out(seen: Squeezed) -> Float[np.ndarray, " n"]:
     """Bone that is torn apart gives its density to the defect: HU over water follow the stretch."""
-    return seen.hu + (np.minimum(seen.density, 1.0) - 1) * np.maximum(seen.mean_hu, 0.0)
+    return seen.condensed(np.minimum(seen.density, 1.0))
