@@ -15,7 +15,7 @@ from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import Scan
 from spinesim.deform.solids import build_solids
-from spinesim.deform.warp import Carriage, carry_quickly
+from spinesim.deform.warp import Carriage, carry_quickly, drop_crumbs
 from spinesim.series.case import OutputGrid, simulate
 from spinesim.series.fidelity import bone_fidelity
 
@@ -158,3 +158,15 @@ def test_a_bone_shifted_along_the_axes_of_its_grid_keeps_its_volume(small_phanto
         for number in set(labels.present) - on_the_edge(Scan(labels)):
             ratio = np.count_nonzero(carried.voxels == number) / np.count_nonzero(labels.voxels == number)
             assert abs(ratio - 1) <= 0.02, (shift_mm, number)
+
+
+@pytest.mark.parametrize(("torn", "left"), [(False, [300]), (True, [300, 20])])
+def test_a_bone_loses_all_its_crumbs_and_a_torn_one_keeps_its_fragments(torn, left):
+    block = np.zeros((20, 12, 12), dtype=np.uint8)
+    block[:3, :10, :10] = 7
+    block[5:10, :2, :2] = 7
+    for crumb in range(12, 20, 2):
+        block[crumb, 0, 0] = 7
+    drop_crumbs(block, 7, (1, 1), torn)
+    found, count = ndimage.label(block == 7)
+    assert sorted(np.bincount(found.ravel())[1:], reverse=True) == left

@@ -93,7 +93,7 @@ def warp_labels(
         _claim(owner, solids, number, voxels, sources)
     boxes = bounding_boxes(owner)
     torn = {numbers[level] for level, carriage in carriages.items() if not carriage.rigid and level in numbers}
-    map_threads(lambda number: _mend(owner[boxes[number]], number, solids[number].pieces, number in torn), boxes)
+    map_threads(lambda number: drop_crumbs(owner[boxes[number]], number, solids[number].pieces, number in torn), boxes)
     warped = _warp_others(labels, field, output)
     np.copyto(warped, owner, where=owner > 0)
     return labels.with_voxels(warped, output)
@@ -227,7 +227,7 @@ def _voxels(box: Box) -> np.ndarray:
     return np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
-def _mend(block: UInt[np.ndarray, "i j k"], number: int, pieces: tuple[int, int], torn: bool) -> None:
+def drop_crumbs(block: UInt[np.ndarray, "i j k"], number: int, pieces: tuple[int, int], torn: bool) -> None:
     """Drop crumbs that a bone has lost, in place: it keeps as many pieces as it had (by faces, and by corners).
 
     Of a bone that is ``torn`` into parts, a piece of more than ``CRUMB_SHARE`` is no crumb.
@@ -237,5 +237,6 @@ def _mend(block: UInt[np.ndarray, "i j k"], number: int, pieces: tuple[int, int]
         if count > allowed:
             sizes = np.bincount(found.ravel())[1:]
             crumbs = np.argsort(sizes)[: count - allowed] + 1
-            crumbs = crumbs[~torn | (sizes[crumbs - 1] < CRUMB_SHARE * sizes.sum())]
+            if torn:
+                crumbs = crumbs[sizes[crumbs - 1] < CRUMB_SHARE * sizes.sum()]
             block[np.isin(found, crumbs)] = 0
