@@ -38,6 +38,10 @@ PARS_MM, PARS_SLOPE = 9.0, 0.8
 GAP_MM = 2.0
 """Width of the defect, which belongs to neither side."""
 
+FACETS_BEHIND_MM, FACETS_ASIDE_MM, FACETS_OVER_MM = 3.0, 4.0, 3.0
+"""The facets of a joint lie so far behind the bodies and beside the middle, and begin so far before the plate
+(assumed)."""
+
 ENTERED_MM = 1.5
 """A plane may lie so far in the plate below it: plates are hollow."""
 
@@ -61,7 +65,8 @@ class Spondylolisthesis(Pathology):
     slip_angle_deg : float
         How far the level leans forward on the one below it as it slips; all above leans with it.
     pars_defect : bool, optional
-        Whether the arch breaks and its back stays behind; by default in L5 and in slips of more than a quarter.
+        Whether the arch breaks and its back stays behind; by default in L5 and in slips of more than a quarter. With an
+        intact arch the facets of the joint remodel, and all else of both bones stays as it is.
     """
 
     kind: ClassVar[str] = "spondylolisthesis"
@@ -168,8 +173,12 @@ def _(slip: Spondylolisthesis, spine: Spine, aim: Goals, seed: int = 0) -> Propo
     anchors, tissues = [], []
     for vertebra in spine:
         motion = Motion(vertebra.centre, slid if vertebra.level <= slip.at else still)
-        if vertebra is not upper or not slip.isthmic:
+        if vertebra not in ((upper,) if slip.isthmic else (upper, lower)):
             anchors.append(Anchor(vertebra.level, Part.WHOLE, motion))
+            continue
+        if not slip.isthmic:
+            rigid = _all_but_facets(vertebra, below=vertebra is upper)
+            anchors.append(Anchor(vertebra.level, Part.ARCH, motion, rigid))
             continue
         front, back = _broken_arch(upper)
         anchors.append(Anchor(slip.at, Part.ARCH, motion, front))
@@ -182,7 +191,7 @@ def _(slip: Spondylolisthesis, spine: Spine, aim: Goals, seed: int = 0) -> Propo
         "slid_mm": float(np.linalg.norm(shift_mm)),
         "slip_angle_deg": slip.slip_angle_deg,
     }
-    return Proposal(Plan(tuple(anchors), tuple(tissues), DETAIL_MM if slip.isthmic else np.inf), Spine(moved), details)
+    return Proposal(Plan(tuple(anchors), tuple(tissues), DETAIL_MM), Spine(moved), details)
 
 
 def _pair(slip: Spondylolisthesis, spine: Spine) -> tuple[Vertebra, Vertebra]:
@@ -231,6 +240,20 @@ def _slide(
     """The motion of what slides: along the plate below, leaning forward about the back edge of its own lower plate."""
     pivot = upper.inferior.centre + upper.back_mm * upper.axes[:, 1]
     return even_motion(pivot, -angle * lower.axes[:, 0], shift_mm)
+
+
+def _all_but_facets(vertebra: Vertebra, *, below: bool) -> Where:
+    """A vertebra without its lower or upper articular processes: they block a slip with an intact arch, and remodel."""
+    plate = vertebra.inferior if below else vertebra.superior
+    edge = float((vertebra.axes.T @ (plate.centre - vertebra.centre))[2])
+    sign = -1.0 if below else 1.0
+
+    def holds(points: Points) -> Bool[np.ndarray, " n"]:
+        across, along, up = points.T
+        behind = along < vertebra.back_mm - FACETS_BEHIND_MM
+        return ~(behind & (np.abs(across) > FACETS_ASIDE_MM) & (sign * (up - edge) > -FACETS_OVER_MM))
+
+    return holds
 
 
 def _broken_arch(vertebra: Vertebra) -> tuple[Where, Where]:

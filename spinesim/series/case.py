@@ -174,14 +174,16 @@ def simulate(
 class Search:
     """Where to aim so that what is measured is what was asked.
 
-    From the aim that came closest, by what it missed; after a step that came no closer, by half of the step.
-    ``aim`` is the next one to try, ``least`` the largest miss of the best one so far, as a share of its tolerance.
+    Between an aim that gave too little and one that gave too much, in proportion; else from the aim that came closest,
+    by what it missed, and after a step that came no closer by half of the step. ``aim`` is the next one to try,
+    ``least`` the largest miss of the best one so far, as a share of its tolerance.
     """
 
     def __init__(self, asked: Goals, aim: Goals, tolerances: Goals) -> None:
         self.asked, self.aim, self.tolerances = asked, aim, tolerances
         self.least = np.inf
         self._best, self._miss, self._gain = aim, dict.fromkeys(asked, 0.0), 1.0
+        self._tried: list[tuple[Goals, Goals]] = []
 
     def learn(self, measured: Goals) -> bool:
         """Take in what the aim gave, and choose the next; true where it came closer than all before.
@@ -198,8 +200,18 @@ class Search:
             self.least = largest
         else:
             self._gain /= 2
-        self.aim = {name: self._best[name] + self._gain * self._miss[name] for name in self.asked}
+        self._tried.append((self.aim, miss))
+        stepped = {name: self._best[name] + self._gain * self._miss[name] for name in self.asked}
+        self.aim = {name: self._between(name, step) for name, step in stepped.items()}
         return closer
+
+    def _between(self, name: str, step: float) -> float:
+        """One goal's next aim: a step that leaves what is known to be too little or too much is put between the two."""
+        low = min(((miss[name], aim[name]) for aim, miss in self._tried if miss[name] > 0), default=None)
+        high = max(((miss[name], aim[name]) for aim, miss in self._tried if miss[name] <= 0), default=None)
+        if low is None or high is None or low[1] >= high[1] or low[1] < step < high[1]:
+            return step
+        return low[1] + (high[1] - low[1]) * low[0] / (low[0] - high[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -330,7 +342,7 @@ def _with_strain(case: Case) -> Case:
     """Warn of a bone that should be rigid and was strained."""
     carriages = carriages_of(case.proposal.plan)
     strained = {
-        name: rms for name, (rms, _) in case.fidelity.items() if rms > STRAIN_MM and carriages[parse_level(name)].rigid
+        name: rms for name, (rms, _) in case.fidelity.items() if rms > STRAIN_MM and carriages[parse_level(name)].whole
     }
     if not strained:
         return case
