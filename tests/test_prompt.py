@@ -17,6 +17,7 @@ from spinesim.pathology import prompt as prompt_room
 from spinesim.pathology import words
 from spinesim.pathology.disc import DiscDegeneration
 from spinesim.pathology.fracture import Fracture
+from spinesim.pathology.growth import Growth
 from spinesim.pathology.library import kinds, tell_pathology
 from spinesim.pathology.prompt import read_prompt, understand
 from spinesim.pathology.sagittal import Sagittal
@@ -35,6 +36,14 @@ def broken(level, genant_grade=None, **more):
 
 
 UNDERSTOOD = {
+    # growing up
+    "skeletal growth of a girl from age 10 to 14": [Growth(sex="female", from_age=10, to_age=14)],
+    "a boy growing from 12 to 15 years": [Growth(sex="male", from_age=12, to_age=15)],
+    "growth spurt of a girl, aged 11 years, over 18 months": [Growth(sex="female", from_age=11, to_age=12.5)],
+    "a girl growing from 11 to 13, with a 40 degree right scoliosis at T8": [
+        Growth(sex="female", from_age=11, to_age=13),
+        curve(40, "T8", "right"),
+    ],
     # curves: size, side, apex
     "35 degree right thoracic scoliosis, apex T9": [curve(35, "T9", "right")],
     "35° scoliosis at T9": [curve(35, "T9")],
@@ -180,7 +189,7 @@ UNDERSTOOD = {
 
 REFUSED = {
     # words that are not understood
-    "": "expected a pathology (scoliosis, ",
+    "": "expected a pathology (growth, scoliosis, ",
     "35 degree wobbly scoliosis at T9": "got 'wobbly'",
     "35 degree scolosis at T9": "got 'scolosis'; did you mean 'scoliosis'",
     "wobbly and frobnicated 35 degree scoliosis at T9": "got 'wobbly' and 'frobnicated'",
@@ -206,6 +215,11 @@ REFUSED = {
     "mild T8 and crush L1 fracture": "expected the size of each fracture",
     "three severe fractures of T8 and L1": "expected three levels, got T8, L1",
     "severe fracture at the apex": "expected a vertebra as the apex to fracture, got no scoliosis",
+    "skeletal growth from age 10 to 14": "expected the sex",
+    "a girl growing up from 10 years": "expected both ages of skeletal growth",
+    "skeletal growth of a girl from 14 to 10": "expected an age to grow to above 14",
+    "skeletal growth of a woman from 17 to 20": "expected an age to grow from below 16",
+    "a girl growing from 10 to 14 with a mild fracture of L1": "simulate one on the result of the other",
     # contradictions
     "35 degree 40 degree scoliosis at T9": "got '35 degree' and '40 degree' of one scoliosis",
     "35 degree scoliosis at T9, 30 degrees": "got '35 degree' and '30 degrees' of one scoliosis",
@@ -241,7 +255,7 @@ ELSEWHERE = {
     "60 degree kyphosis from T4 to T12": ("sagittal", "kyphosis"),
     "Scheuermann's disease": ("sagittal", "Scheuermann's disease"),
     "Pfirrmann grade 4 disc degeneration at L4/L5": ("disc", "disc degeneration"),
-    "skeletal growth from age 10 to 14": ("growth", "skeletal growth"),
+    "skeletal growth of a girl from age 10 to 14": ("growth", "skeletal growth"),
 }
 
 
@@ -362,7 +376,7 @@ def outcome(make):
         return "refused"
 
 
-@pytest.mark.parametrize("kind", ["scoliosis", "fracture", "sagittal", "spondylolisthesis", "disc"])
+@pytest.mark.parametrize("kind", ["scoliosis", "fracture", "sagittal", "spondylolisthesis", "disc", "growth"])
 @given(data=st.data())
 def test_a_prompt_built_of_the_grammars_phrases_means_what_they_mean(kind, data):
     vocabulary = vocabularies()[kind]
@@ -371,6 +385,7 @@ def test_a_prompt_built_of_the_grammars_phrases_means_what_they_mean(kind, data)
         "sagittal": [("60 degrees", {"angle_deg": 60.0})],
         "spondylolisthesis": [("L5", {"level": "L5"})],
         "disc": [("L4/L5", {"discs": ("L4/L5",)})],
+        "growth": [("girl", {"sex": "female"}), ("from 10 to 14", {"from_age": 10.0, "to_age": 14.0})],
         "fracture": [("moderate", {"genant_grade": 2}), ("L1", {"level": ("L1",)})],
     }[kind]
     chosen, taken = [], set()
@@ -382,7 +397,7 @@ def test_a_prompt_built_of_the_grammars_phrases_means_what_they_mean(kind, data)
     said = Said()
     for text, says in chosen:
         said.take(Said(dict(says), dict.fromkeys(says, text)), vocabulary.many, kind)
-    named = {"sagittal": "kyphosis", "disc": "disc degeneration"}.get(kind, kind)
+    named = {"sagittal": "kyphosis", "disc": "disc degeneration", "growth": "skeletal growth"}.get(kind, kind)
     if kind == "sagittal":
         said.slots["sign"] = 1.0
     prompt = f"{named}: {', '.join(text for text, _ in chosen)}"

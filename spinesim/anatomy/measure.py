@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -39,7 +40,8 @@ class Measures:
     """What was measured on a spine (radians and mm); keys are levels or pairs of levels.
 
     ``sagittal`` holds how far the upper and the lower plate of each level lean forward, seen from the side; ``slips``
-    how far each level stands forward on the one below it, as a share of that one's depth.
+    how far each level stands forward on the one below it, as a share of that one's depth; ``steps_mm`` the distance of
+    neighbouring bodies' centres.
     """
 
     curves: tuple[Curve, ...]
@@ -51,6 +53,7 @@ class Measures:
     genant: dict[Level, int]
     sagittal: dict[Level, tuple[float, float]]
     slips: dict[Level, float]
+    steps_mm: dict[tuple[Level, Level], float]
     unmeasured: tuple[Level, ...]
 
     def sagittal_angle(self, upper: Level, lower: Level) -> float:
@@ -78,6 +81,7 @@ def measure_spine(spine: Spine) -> Measures:
         heights={v.level: v.heights for v in spine.whole if v.heights},
         genant={v.level: genant_grade(v, spine) for v in spine.whole},
         slips=measure_slips(spine),
+        steps_mm=_measure_steps(spine),
         unmeasured=tuple(v.level for v in spine if not v.measured),
     )
 
@@ -150,6 +154,15 @@ def measure_slips(spine: Spine) -> dict[Level, float]:
             apart = above.inferior.centre - below.superior.centre
             slips[above.level] = float(apart @ forward_on(below) / below.depth_mm)
     return slips
+
+
+def _measure_steps(spine: Spine) -> dict[tuple[Level, Level], float]:
+    """Measure how far the centres of neighbouring whole bodies lie apart."""
+    return {
+        (above.level, below.level): float(np.linalg.norm(above.centre - below.centre))
+        for above, below in pairwise(spine)
+        if above.measured and below.measured and Level.S not in (above.level, below.level)
+    }
 
 
 def forward_on(vertebra: Vertebra) -> Vector:

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import read_only
+from spinesim.anatomy.stretch import split_stretch
 from spinesim.errors import PathologyError
 
 Points = Float[np.ndarray, "n 3"]
@@ -37,7 +38,7 @@ class Part(Enum):
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """A rigid motion in the world (RAS, mm) from t = 0 (rest) to t = 1, given at even times.
+    """A motion in the world (RAS, mm) from t = 0 (rest) to t = 1, given at even times: rigid, or growth.
 
     Parameters
     ----------
@@ -59,12 +60,16 @@ class Motion:
         return self.knots[-1]
 
     def at(self, times: Float[np.ndarray, " m"]) -> Float[np.ndarray, "m 4 4"]:
-        """Interpolate between the knots: rotations along their geodesic, the pivot along straight lines."""
+        """Interpolate between the knots: turns along their geodesic, stretches and the pivot along straight lines."""
         even = np.linspace(0, 1, len(self.knots))
         places = apply_motions(self.knots, self.pivot)
-        turns = Slerp(even, Rotation.from_matrix(self.knots[:, :3, :3]))(times).as_matrix()
+        turns, stretches = split_stretch(self.knots[:, :3, :3])
+        linear = Slerp(even, Rotation.from_matrix(turns))(times).as_matrix()
+        if stretches is not None:
+            entries = [np.interp(times, even, entry) for entry in stretches.reshape(-1, 9).T]
+            linear = linear @ np.column_stack(entries).reshape(-1, 3, 3)
         reached = np.column_stack([np.interp(times, even, column) for column in places.T])
-        return motions_about(turns, self.pivot, reached)
+        return motions_about(linear, self.pivot, reached)
 
     def then(self, later: Motion) -> Motion:
         """Go this way first, and on by a later motion; the knots of both stay even in time."""
@@ -123,12 +128,14 @@ class Tissue:
 class Plan:
     """All anchors of a deformation; what is between them follows. ``tissues`` change after the warp, in their order.
 
-    ``detail_mm`` is the finest shape that the anchors make, if they make one.
+    ``detail_mm`` is the finest shape that the anchors make, if they make one. The space around the patient holds still,
+    unless it is given a motion (``around``).
     """
 
     anchors: tuple[Anchor, ...]
     tissues: tuple[Tissue, ...] = ()
     detail_mm: float = np.inf
+    around: Motion | None = None
 
     @property
     def travel_mm(self) -> float:
@@ -161,7 +168,9 @@ class Plan:
                 which = b if len(first) == 1 else a
                 anchors.append(Anchor(level, which.part, a.motion.then(b.motion), which.where))
         detail = min(self.detail_mm, later.detail_mm)
-        return Plan(tuple(anchors), (*self.tissues, *later.tissues), detail)
+        ways = [plan.around for plan in (self, later) if plan.around]
+        around = ways[0].then(ways[1]) if len(ways) > 1 else next(iter(ways), None)
+        return Plan(tuple(anchors), (*self.tissues, *later.tissues), detail, around)
 
 
 def even_motion(
@@ -186,7 +195,7 @@ def apply_motions(new_from_old: Float[np.ndarray, "n 4 4"], point: Float[np.ndar
 def motions_about(
     turns: Float[np.ndarray, "n 3 3"], old: Float[np.ndarray, "*n 3"], new: Float[np.ndarray, "n 3"]
 ) -> Float[np.ndarray, "n 4 4"]:
-    """Rigid motions that turn about old points (one for all, or one each) and carry them to new ones."""
+    """Motions that turn about old points (one for all, or one each) and carry them to new ones."""
     motions = np.tile(np.eye(4), (len(turns), 1, 1))
     motions[:, :3, :3] = turns
     motions[:, :3, 3] = new - np.einsum("nij,nj->ni", turns, np.broadcast_to(old, new.shape))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
 
 from spinesim.anatomy.levels import Level
+from spinesim.anatomy.stretch import split_stretch
 
 Vector = Float[np.ndarray, " 3"]
 
@@ -22,9 +23,10 @@ class EndPlate:
     normal: Vector
 
     def moved(self, new_from_old: Float[np.ndarray, "4 4"]) -> EndPlate:
-        """Carry the plane through a rigid motion."""
-        turn = new_from_old[:3, :3]
-        return EndPlate(turn @ self.centre + new_from_old[:3, 3], turn @ self.normal)
+        """Carry the plane through a motion."""
+        turn, stretch = split_stretch(new_from_old[:3, :3])
+        normal = turn @ (self.normal if stretch is None else unit(np.linalg.solve(stretch, self.normal)))
+        return EndPlate(new_from_old[:3, :3] @ self.centre + new_from_old[:3, 3], normal)
 
 
 @dataclass(frozen=True)
@@ -82,16 +84,24 @@ class Vertebra:
         superior: Float[np.ndarray, "4 4"] | None = None,
         inferior: Float[np.ndarray, "4 4"] | None = None,
     ) -> Vertebra:
-        """Carry the vertebra through a rigid motion; its end plates through their own, if they have one (wedging)."""
-        turn, shift = new_from_old[:3, :3], new_from_old[:3, 3]
-        return replace(
+        """Carry the vertebra through a motion; its end plates through their own, if they have one (wedging)."""
+        linear, shift = new_from_old[:3, :3], new_from_old[:3, 3]
+        turn, stretch = split_stretch(linear)
+        moved = replace(
             self,
-            centre=turn @ self.centre + shift,
+            centre=linear @ self.centre + shift,
             axes=turn @ self.axes,
             superior=self.superior.moved(new_from_old if superior is None else superior),
             inferior=self.inferior.moved(new_from_old if inferior is None else inferior),
-            canal=None if self.canal is None else turn @ self.canal + shift,
+            canal=None if self.canal is None else linear @ self.canal + shift,
         )
+        return moved if stretch is None else moved._stretched(self.axes.T @ stretch @ self.axes)
+
+    def _stretched(self, own: Float[np.ndarray, "3 3"]) -> Vertebra:
+        """The same with the sizes that a stretch along its own axes gives it."""
+        width, depth, height = np.diag(own)
+        heights = self.heights and BodyHeights(**{place: height * mm for place, mm in asdict(self.heights).items()})
+        return replace(self, width_mm=width * self.width_mm, depth_mm=depth * self.depth_mm, heights=heights)
 
 
 @dataclass(frozen=True, eq=False)

@@ -99,12 +99,12 @@ def build_deformation(
         When every way to follow the flow folds somewhere.
     """
     with ThreadPoolExecutor(1) as beside:
-        still = beside.submit(_still, scan)
+        held = beside.submit(_surroundings, scan, plan)
         for attempt in ATTEMPTS:
             settings = attempt.for_travel(plan.travel_mm).for_detail(plan.detail_mm)
             told(f"flow: {settings.steps} steps, shell {settings.shell_mm:g} mm, field {settings.spacing_mm:g} mm")
             anchors = _anchors(scan, spine, plan, settings.shell_mm)
-            field, mended = unfold(follow_flow([*anchors, *still.result()], output, settings, device))
+            field, mended = unfold(follow_flow([*anchors, *held.result()], output, settings, device))
             low, high = field.jacobian_range()
             if low > 0:
                 return Deformation(plan, field, output, settings, (low, high), mended, device)
@@ -120,17 +120,17 @@ def _anchors(scan: Scan, spine: Spine, plan: Plan, shell_mm: float) -> list[Held
     return [(distance, anchor.motion) for distance, anchor in zip(maps, plan.anchors, strict=True)]
 
 
-def _still(scan: Scan) -> list[Held]:
-    """What holds still: the table firmly, the space around the patient softly, so that the trunk keeps its outline."""
+def _surroundings(scan: Scan, plan: Plan) -> list[Held]:
+    """What is no patient: the table holds firmly, the space around softly, so that the trunk keeps its outline."""
     if scan.image is None:
         return []
     around = find_surroundings(scan.image)
-    masks = ((around.table, TABLE_SOFTNESS_MM), (around.outside, OUTLINE_SOFTNESS_MM))
-
-    def hold(mask: np.ndarray, softness_mm: float) -> Held:
-        return DistanceMap(_distance_to(mask, around.grid), around.grid, softness_mm), None
-
-    return [hold(mask, softness_mm) for mask, softness_mm in masks if mask.any()]
+    held = ((around.table, TABLE_SOFTNESS_MM, None), (around.outside, OUTLINE_SOFTNESS_MM, plan.around))
+    return [
+        (DistanceMap(_distance_to(mask, around.grid), around.grid, softness_mm), motion)
+        for mask, softness_mm, motion in held
+        if mask.any()
+    ]
 
 
 def _distance_to(mask: Bool[np.ndarray, "i j k"], grid: Grid) -> Float[np.ndarray, "i j k"]:

@@ -44,7 +44,7 @@ class Solid:
         return ndimage.map_coordinates(self.depth, voxels, order=1, mode="constant", cval=BEYOND_MM, prefilter=False)
 
     def carried(self, motion: Float[np.ndarray, "4 4"], output: Grid, box: Box) -> Float[np.ndarray, "a b c"]:
-        """Depth at the voxels of a box of an output grid when the bone moves rigidly (``new_from_old``)."""
+        """Depth (at rest) at the voxels of a box of an output grid when the bone moves as one (``new_from_old``)."""
         i, j, k = (side.stop - side.start for side in box)
         if 0 in (i, j, k):
             return np.empty((i, j, k), dtype=np.float32)
@@ -52,14 +52,15 @@ class Solid:
         rest_from_output = self.grid.voxel_from_world @ np.linalg.inv(motion) @ here.world_from_voxel
         return sample_block(self.depth, rest_from_output, (i, j, k), BEYOND_MM)
 
-    def filled(self, depth: Float[np.ndarray, "a b c"], output: Grid) -> Bool[np.ndarray, "a b c"]:
-        """Voxels of a box that lie in the bone, as many as its volume asks for.
+    def filled(self, depth: Float[np.ndarray, "a b c"], output: Grid, growth: float = 1.0) -> Bool[np.ndarray, "a b c"]:
+        """Voxels of a box that lie in the bone, as many as its volume, ``growth`` times what it was, asks for.
 
         Where a whole layer lies at the depth of the cut (an end plate along the axes of the grid), those of it that are
         deepest among their neighbours make the number up.
         """
-        level = self.level_of_equal_volume(depth, output)
-        mask, wanted = depth > level, round(self.volume_mm3 / output.voxel_volume_mm3)
+        wanted = round(self.volume_mm3 * growth / output.voxel_volume_mm3)
+        level = self._level_of(depth, wanted)
+        mask = depth > level
         lacking, layer = wanted - np.count_nonzero(mask), np.flatnonzero(depth == level)
         if not self.cut and lacking > LAYER_SHARE * wanted:
             around = ndimage.uniform_filter(depth, 3).ravel()[layer]
@@ -78,6 +79,10 @@ class Solid:
         if density is not None:
             deepest = np.argsort(-depth, kind="stable")
             wanted = int(np.searchsorted(np.cumsum(density[deepest]), wanted))
+        return self._level_of(depth, wanted)
+
+    def _level_of(self, depth: np.ndarray, wanted: int) -> float:
+        """Depth that so many voxels exceed, near the surface."""
         if self.cut or wanted >= depth.size:
             return 0.0
         level = float(np.partition(depth, depth.size - wanted - 1, axis=None)[depth.size - wanted - 1])

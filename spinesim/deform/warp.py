@@ -43,14 +43,19 @@ SOFTNESS_MM = 0.3
 
 @dataclass(frozen=True, eq=False)
 class Carriage:
-    """How a bone is carried: its motion (new_from_old, world RAS, mm), and whether it is rigid.
+    """How a bone is carried: its motion (new_from_old, world RAS, mm), and whether it follows that as a whole.
 
-    A bone that is not rigid follows the field, which stays near that motion and near those of its other ``parts``.
+    One that does not follows the field, which stays near that motion and near those of its other ``parts``.
     """
 
     motion: Float[np.ndarray, "4 4"]
-    rigid: bool = True
+    whole: bool = True
     parts: tuple[Float[np.ndarray, "4 4"], ...] = ()
+
+    @property
+    def growth(self) -> float:
+        """How many times its volume it gets."""
+        return float(np.linalg.det(self.motion[:3, :3]))
 
 
 def warp_image(
@@ -92,7 +97,7 @@ def warp_labels(
     for number, (voxels, sources) in zip(numbers.values(), lying, strict=True):
         _claim(owner, solids, number, voxels, sources)
     boxes = bounding_boxes(owner)
-    torn = {numbers[level] for level, carriage in carriages.items() if not carriage.rigid and level in numbers}
+    torn = {numbers[level] for level, carriage in carriages.items() if not carriage.whole and level in numbers}
     map_threads(lambda number: drop_crumbs(owner[boxes[number]], number, solids[number].pieces, number in torn), boxes)
     warped = _warp_others(labels, field, output)
     np.copyto(warped, owner, where=owner > 0)
@@ -125,7 +130,7 @@ def carry_quickly(
             depth = solid.at(blend_sources(divided[level], places))
             return box, depth.reshape([side.stop - side.start for side in box]) > 0
         box = _reach(solid, motion, 0.0, output)
-        return box, solid.filled(solid.carried(motion, output, box), output)
+        return box, solid.filled(solid.carried(motion, output, box), output, carriages[level].growth)
 
     for number, (box, filled) in zip(labels.numbers.values(), map_threads(carried, labels.numbers), strict=True):
         owner[box][filled] = number
@@ -182,7 +187,7 @@ def _inside(
     solid: Solid, carriage: Carriage, field: Field, output: Grid
 ) -> tuple[np.ndarray, Float[np.ndarray, "n 3"]]:
     """Output voxels (rows of indices) that lie in a bone, and the world points that the field takes them from."""
-    if not carriage.rigid:
+    if not carriage.whole:
         box = _reach_of_parts(solid, carriage, output)
         if min(side.stop - side.start for side in box) < 2:
             return np.empty((0, 3), dtype=int), np.empty((0, 3))
@@ -194,7 +199,7 @@ def _inside(
         return voxels[inside], sources[inside]
     box = _reach(solid, carriage.motion, 0.0, output)
     depth = solid.carried(carriage.motion, output, box)
-    voxels = np.argwhere(solid.filled(depth, output)) + [side.start for side in box]
+    voxels = np.argwhere(solid.filled(depth, output, carriage.growth)) + [side.start for side in box]
     sources = field.sources(output, voxels)
     if len(voxels) == 0:
         return voxels, sources

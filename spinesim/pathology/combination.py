@@ -29,7 +29,7 @@ from spinesim.pathology.proposal import (
 class Combination(Pathology):
     """Pathologies of one spine.
 
-    They are planned in the order of their stages (curves before slips and fractures; of one stage in the order given),
+    They are planned in the order of their stages (growth, curves, slips, fractures; of one stage in the order given),
     each for the spine that the ones before it lead to, and carried out in one field.
 
     Parameters
@@ -62,6 +62,14 @@ class Combination(Pathology):
             raise ValueError(f"expected each pathology once, got {count} times {name}; leave all but one out")
         if any(isinstance(pathology, Combination) for pathology in pathologies):
             raise ValueError("expected single pathologies, got a combination among them; name its parts")
+        resizing, held = (
+            [each.title for each in pathologies if getattr(each, flag)] for flag in ("resizes", "against_native")
+        )
+        if resizing and held:
+            raise ValueError(
+                f"expected no {resizing[0]} together with a {held[0]}, whose sizes are held against those of the scan; "
+                "simulate one on the result of the other"
+            )
         goals = Counter(name for pathology in pathologies for name in goals_of(pathology))
         if goals and max(goals.values()) > 1:
             raise ValueError(f"expected each goal once, got {goals.most_common(1)[0][0]} twice; ask for it once")

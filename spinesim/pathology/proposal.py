@@ -23,13 +23,16 @@ Goals = Mapping[str, float]
 class Pathology(BaseModel):
     """Parameters of a pathology.
 
-    ``kind`` is its name in configurations; of several on one spine, those of an earlier ``stage`` come first.
+    ``kind`` is its name in configurations; of several on one spine, those of an earlier ``stage`` come first. One that
+    ``resizes`` the spine does not go together with one that is held ``against_native`` sizes of the scan.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: ClassVar[str]
     stage: ClassVar[int]
+    resizes: ClassVar[bool] = False
+    against_native: ClassVar[bool] = False
 
     @property
     def place(self) -> str:

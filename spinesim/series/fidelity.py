@@ -1,4 +1,7 @@
-"""How rigid the bones of a case stayed: distance of the field to the best rigid motion, and volumes."""
+"""How rigid the bones of a case stayed: distance of the field to the best rigid motion, and volumes.
+
+Of bones that grow, both are told against what they were meant to grow to.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from spinesim.anatomy.scan import LabelMap
+from spinesim.anatomy.stretch import split_stretch
+from spinesim.deform.deformation import carriages_of
 
 if TYPE_CHECKING:
     from spinesim.series.case import Case
@@ -19,16 +24,20 @@ def bone_fidelity(case: Case) -> dict[str, tuple[float, float]]:
     Returns
     -------
     dict
-        Level name to (RMS, output volume over input volume); levels without 50 voxels left are not there.
+        Level name to (RMS, output volume over the volume that is meant, that of the input where nothing grows); levels
+        without 50 voxels left are not there.
     """
-    found = {}
+    found, carriages = {}, carriages_of(case.proposal.plan)
     voxel_in, voxel_out = case.before.grid.voxel_volume_mm3, case.after.grid.voxel_volume_mm3
     for level, number in case.after.labels.numbers.items():
         voxels = _voxels(case.after.labels, number)
         if len(voxels) >= 50:
             target = case.after.grid.to_world(voxels.astype(float))
-            rms = _rms_from_rigid(target, case.deformation.field.sources(case.after.grid, voxels))
-            before = len(_voxels(case.before.labels, number)) * voxel_in
+            motion, growth = carriages[level].motion[:3, :3], carriages[level].growth
+            _, stretch = split_stretch(motion)
+            sources = case.deformation.field.sources(case.after.grid, voxels)
+            rms = rms_from_rigid(target, sources if stretch is None else sources @ stretch)
+            before = len(_voxels(case.before.labels, number)) * voxel_in * growth
             found[level.name] = (rms, float(len(voxels) * voxel_out / before))
     return found
 
@@ -39,7 +48,7 @@ def _voxels(labels: LabelMap, number: int) -> np.ndarray:
     return np.argwhere(labels.voxels[box] == number) + [side.start for side in box]
 
 
-def _rms_from_rigid(target: Float[np.ndarray, "n 3"], source: Float[np.ndarray, "n 3"]) -> float:
+def rms_from_rigid(target: Float[np.ndarray, "n 3"], source: Float[np.ndarray, "n 3"]) -> float:
     """RMS distance between points and their best rigid image (Kabsch 1976, Acta Cryst A32:922)."""
     target, source = target - target.mean(axis=0), source - source.mean(axis=0)
     u, _, vt = np.linalg.svd(source.T @ target)

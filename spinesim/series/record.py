@@ -37,15 +37,18 @@ class Goal(_Part):
 
 
 class VertebraMotion(_Part):
-    """How one level moved: ``new_from_old`` (rigid, RAS, mm), and how far the field strays from it in the bone."""
+    """How one level moved: ``new_from_old`` (RAS, mm; with the stretch of its growth), and how the field keeps to it.
+
+    ``rigid`` tells that it moved as a whole, and its form was kept but for growth.
+    """
 
     level: str
     new_from_old: list[list[float]]
     rigid: bool
     rms_mm: float | None = Field(
-        description="RMS distance of the field to its best rigid motion over the bone's output voxels"
+        description="RMS distance (after growth) of the field to its best rigid motion over the bone's output voxels"
     )
-    volume_ratio: float | None = Field(description="Output volume over input volume")
+    volume_ratio: float | None = Field(description="Output volume over input volume (times growth)")
 
 
 class FlowReport(_Part):
