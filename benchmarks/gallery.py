@@ -15,14 +15,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import ndimage
 
+from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level, parse_level
-from spinesim.anatomy.scan import Scan
+from spinesim.anatomy.scan import LabelMap, Scan
 from spinesim.anatomy.vertebra import Spine
 from spinesim.errors import PathologyError
 from spinesim.pathology.combination import Combination
 from spinesim.pathology.configuration import read_configuration
 from spinesim.pathology.proposal import Pathology
-from spinesim.phantom import PhantomParameters, build_phantom
+from spinesim.phantom import PhantomParameters, build_whole_phantom
 from spinesim.series.case import Case, simulate
 
 SHOWN = (
@@ -38,6 +39,11 @@ SHOWN = (
     "l5-isthmic-slip",
     "l4-degenerative-slip",
     "l4-l5-disc-degeneration",
+    "growth-spurt-girl",
+    "ais-progression",
+    "lytic-metastasis-l1",
+    "sclerotic-metastases",
+    "lung-nodule",
 )
 """What the page shows; ``--only`` draws any other."""
 
@@ -52,7 +58,7 @@ BEHIND = 0.42
 """Share of a sagittal panel's width that lies behind the bodies."""
 
 PANEL_IN, DPI = 4.2, 100
-GROUND, INK, LINE = "black", "#d0d4da", "#ff8a3c"
+GROUND, INK, LINE, MASS = "black", "#d0d4da", "#ff8a3c", "#5fd3f3"
 
 
 def main() -> None:
@@ -62,11 +68,13 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="one preset; may be given again [those of the page]")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    scan = build_phantom(PhantomParameters())
+    phantom = build_whole_phantom(PhantomParameters())
     names = options.only or SHOWN
     lines = []
     for name in names:
         configuration = read_configuration(name)
+        structures = configuration.pathology.needs_structures
+        scan = Scan(phantom.structures, phantom.scan.image) if structures else phantom.scan
         try:
             case = simulate(scan, configuration.pathology, seed=configuration.seed)
         except PathologyError as refusal:
@@ -107,7 +115,12 @@ def draw(case: Case, out: Path) -> None:
     ]
     for rank, (scan, spine, view, when) in enumerate(panels):
         axes = figure.add_axes((rank / 4 + 0.002, 0.0, 1 / 4 - 0.004, 0.93), facecolor=GROUND)
-        _draw_plane(axes, scan, middle(spine, levels), case.before_spine.patient_axes, view, tall)
+        centre = middle(spine, levels)
+        if case.masses is not None and len(case.proposal.plan.masses) == 1:
+            centre = case.masses.grid.to_world(np.argwhere(case.masses.voxels > 0).astype(float)).mean(axis=0)
+        _draw_plane(axes, scan, centre, case.before_spine.patient_axes, view, tall)
+        if when == "after" and case.masses is not None:
+            _outline(axes, case.masses, centre, case.before_spine.patient_axes, view, tall)
         figure.text(rank / 4 + 0.01, 0.95, f"{when}, {view}", color=INK, fontsize=9)
     figure.savefig(out, pil_kwargs={"quality": 80, "optimize": True})
 
@@ -119,8 +132,8 @@ def mentioned(pathology: Pathology) -> tuple[Level, ...]:
         return tuple(level for part in parts for level in part) if all(parts) and len(parts) < 3 else ()
     if discs := getattr(pathology, "discs", ()):
         return tuple(parse_level(name) for disc in discs for name in disc.split("/"))
-    level = getattr(pathology, "level", None)
-    return (parse_level(level),) if level else ()
+    level = getattr(pathology, "at", None)
+    return (level,) if level else ()
 
 
 def middle(spine: Spine, levels: tuple[Level, ...]) -> np.ndarray:
@@ -129,15 +142,8 @@ def middle(spine: Spine, levels: tuple[Level, ...]) -> np.ndarray:
 
 
 def _draw_plane(axes: Axes, scan: Scan, centre: np.ndarray, patient: np.ndarray, view: str, tall: float) -> None:
-    """Sample a flat plane through a point; the patient's front, or right, is on the left."""
-    wide = ASPECT * tall
-    left = patient[:, 1] if view == "sagittal" else patient[:, 0]
-    start = (1 - BEHIND) * wide if view == "sagittal" else wide / 2
-    across = np.arange(start, start - wide, -PIXEL_SHARE * tall)
-    up = np.arange(tall / 2, -tall / 2, -PIXEL_SHARE * tall)
-    points = centre + across[None, :, None] * left + up[:, None, None] * patient[:, 2]
-    voxels = scan.grid.to_voxel(points.reshape(-1, 3)).T
-    shape = points.shape[:2]
+    """Sample a flat plane through a point."""
+    voxels, shape = _plane(scan.grid, centre, patient, view, tall)
     hu = ndimage.map_coordinates(scan.image.hu(), voxels, order=1, cval=-1000.0).reshape(shape)
     axes.imshow(hu, "gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1], aspect="auto")
     for level, number in scan.labels.numbers.items():
@@ -145,6 +151,27 @@ def _draw_plane(axes: Axes, scan: Scan, centre: np.ndarray, patient: np.ndarray,
         if inside.max() > 0.5:
             axes.contour(inside.reshape(shape), [0.5], colors=[LINE], linewidths=0.6, alpha=0.4 + 0.5 * (level % 2))
     axes.set_axis_off()
+
+
+def _outline(axes: Axes, masses: LabelMap, centre: np.ndarray, patient: np.ndarray, view: str, tall: float) -> None:
+    """Outline what grew."""
+    voxels, shape = _plane(masses.grid, centre, patient, view, tall)
+    inside = ndimage.map_coordinates((masses.voxels > 0).astype(np.float32), voxels, order=1).reshape(shape)
+    if inside.max() > 0.5:
+        axes.contour(inside, [0.5], colors=[MASS], linewidths=0.7)
+
+
+def _plane(
+    grid: Grid, centre: np.ndarray, patient: np.ndarray, view: str, tall: float
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Voxels of a flat plane through a point, and its shape; the patient's front, or right, is on the left."""
+    wide = ASPECT * tall
+    left = patient[:, 1] if view == "sagittal" else patient[:, 0]
+    start = (1 - BEHIND) * wide if view == "sagittal" else wide / 2
+    across = np.arange(start, start - wide, -PIXEL_SHARE * tall)
+    up = np.arange(tall / 2, -tall / 2, -PIXEL_SHARE * tall)
+    points = centre + across[None, :, None] * left + up[:, None, None] * patient[:, 2]
+    return grid.to_voxel(points.reshape(-1, 3)).T, points.shape[:2]
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from spinesim.pathology import words
 from spinesim.pathology.disc import DiscDegeneration
 from spinesim.pathology.fracture import Fracture
 from spinesim.pathology.growth import Growth
+from spinesim.pathology.lesion import Lesion
 from spinesim.pathology.library import kinds, tell_pathology
 from spinesim.pathology.prompt import read_prompt, understand
 from spinesim.pathology.sagittal import Sagittal
@@ -36,6 +37,23 @@ def broken(level, genant_grade=None, **more):
 
 
 UNDERSTOOD = {
+    # lesions
+    "simulate a 2 cm growth in the left upper lobe with a 6-month growth pattern": [
+        Lesion(structure="lung_upper_lobe_left", diameter_mm=20, over_months=6)
+    ],
+    "a sclerotic metastasis in L3, 15 mm in diameter": [Lesion(structure="L3", diameter_mm=15, type="sclerotic")],
+    "lytic lesions of T9 (12 mm) and L1 (2 cm), expansile": [
+        Lesion(structure="T9", diameter_mm=12, type="lytic"),
+        Lesion(structure="L1", diameter_mm=20, type="lytic", expansion=0.4),
+    ],
+    "a spiculated nodule of 1.5 ml in the right lower lobe, volume doubling in 200 days": [
+        Lesion(structure="lung_lower_lobe_right", volume_ml=1.5, spiculation=0.7, doubling_days=200)
+    ],
+    "30 degree scoliosis at T9 with a 10 mm posterior lytic lesion of T9 on the left": [
+        curve(30, "T9"),
+        Lesion(structure="T9", diameter_mm=10, type="lytic", position="posterior", side="left"),
+    ],
+    "a 3 cm smooth mass in the liver": [Lesion(structure="liver", diameter_mm=30, irregularity=0)],
     # growing up
     "skeletal growth of a girl from age 10 to 14": [Growth(sex="female", from_age=10, to_age=14)],
     "a boy growing from 12 to 15 years": [Growth(sex="male", from_age=12, to_age=15)],
@@ -220,6 +238,9 @@ REFUSED = {
     "skeletal growth of a girl from 14 to 10": "expected an age to grow to above 14",
     "skeletal growth of a woman from 17 to 20": "expected an age to grow from below 16",
     "a girl growing from 10 to 14 with a mild fracture of L1": "simulate one on the result of the other",
+    "a lytic metastasis of 2 cm": "expected what each lesion is in",
+    "a lytic metastasis in L3": "expected the size of each lesion",
+    "a 2 cm lesion of L3, 3 cm": "got '2 cm' and '3 cm' of one lesion",
     # contradictions
     "35 degree 40 degree scoliosis at T9": "got '35 degree' and '40 degree' of one scoliosis",
     "35 degree scoliosis at T9, 30 degrees": "got '35 degree' and '30 degrees' of one scoliosis",
@@ -342,6 +363,7 @@ SAMPLES = {
     "angle": ("35 degrees", "35°", "thirty-five degree"),
     "percent": ("22 %", "35%", "forty percent"),
     "length": ("2 mm", "0.3 cm", "two millimetres"),
+    "volume": ("2 ml", "0.5 cc", "three millilitres"),
     "duration": ("6 months", "2 years", "a week", "half a year", "three-month"),
     "side": ("left", "right"),
     "level": ("T9", "Th 8", "L1", "first lumbar"),
@@ -376,7 +398,7 @@ def outcome(make):
         return "refused"
 
 
-@pytest.mark.parametrize("kind", ["scoliosis", "fracture", "sagittal", "spondylolisthesis", "disc", "growth"])
+@pytest.mark.parametrize("kind", ["scoliosis", "fracture", "sagittal", "spondylolisthesis", "disc", "growth", "lesion"])
 @given(data=st.data())
 def test_a_prompt_built_of_the_grammars_phrases_means_what_they_mean(kind, data):
     vocabulary = vocabularies()[kind]
@@ -385,6 +407,7 @@ def test_a_prompt_built_of_the_grammars_phrases_means_what_they_mean(kind, data)
         "sagittal": [("60 degrees", {"angle_deg": 60.0})],
         "spondylolisthesis": [("L5", {"level": "L5"})],
         "disc": [("L4/L5", {"discs": ("L4/L5",)})],
+        "lesion": [("12 mm", {"diameter_mm": 12.0}), ("L1", {"structure": "L1"})],
         "growth": [("girl", {"sex": "female"}), ("from 10 to 14", {"from_age": 10.0, "to_age": 14.0})],
         "fracture": [("moderate", {"genant_grade": 2}), ("L1", {"level": ("L1",)})],
     }[kind]

@@ -14,3 +14,12 @@ def bounding_boxes(voxels: np.ndarray) -> dict[int, Box]:
     turned = voxels.flags.f_contiguous
     boxes = ndimage.find_objects(voxels.T if turned else voxels)
     return {number: box[::-1] if turned else box for number, box in enumerate(boxes, start=1) if box is not None}
+
+
+def padded(box: Box, shape: tuple[int, int, int], more: int | np.ndarray) -> Box:
+    """A box and so many voxels around it (one number, or one an axis), as far as the volume goes."""
+    i, j, k = (
+        slice(max(side.start - int(m), 0), min(side.stop + int(m), n))
+        for side, m, n in zip(box, np.broadcast_to(more, 3), shape, strict=True)
+    )
+    return i, j, k

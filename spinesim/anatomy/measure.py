@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
@@ -41,7 +41,7 @@ class Measures:
 
     ``sagittal`` holds how far the upper and the lower plate of each level lean forward, seen from the side; ``slips``
     how far each level stands forward on the one below it, as a share of that one's depth; ``steps_mm`` the distance of
-    neighbouring bodies' centres.
+    neighbouring bodies' centres. ``masses_ml`` holds the volume of what grew in the scan, by its title.
     """
 
     curves: tuple[Curve, ...]
@@ -55,6 +55,7 @@ class Measures:
     slips: dict[Level, float]
     steps_mm: dict[tuple[Level, Level], float]
     unmeasured: tuple[Level, ...]
+    masses_ml: Mapping[str, float] = field(default_factory=dict)
 
     def sagittal_angle(self, upper: Level, lower: Level) -> float:
         """Angle seen from the side, from a level's upper plate to another's lower one; positive for a kyphosis.
@@ -242,3 +243,13 @@ def genant_grade(vertebra: Vertebra, spine: Spine) -> int:
 def grade_of(loss: float) -> int:
     """Genant grade (0 to 3) of a share of height that was lost."""
     return int(np.searchsorted(GENANT_LOSS, loss, side="right"))
+
+
+def ball_volume_ml(diameter_mm: float) -> float:
+    """Volume of a ball."""
+    return float(np.pi / 6 * diameter_mm**3 / 1000)
+
+
+def ball_diameter_mm(volume_ml: float) -> float:
+    """Diameter of the ball of a volume."""
+    return float(np.cbrt(6000 * volume_ml / np.pi))

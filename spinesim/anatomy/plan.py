@@ -34,6 +34,7 @@ class Part(Enum):
     INFERIOR = "inferior end plate"
     ARCH = "posterior arch"
     FRAGMENT = "fragment"
+    SIDE = "side of a swelling"
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,17 +126,53 @@ class Tissue:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """All anchors of a deformation; what is between them follows. ``tissues`` change after the warp, in their order.
+class Mass:
+    """Something that grows inside a structure: on the result it takes the voxels that it reaches first.
 
-    ``detail_mm`` is the finest shape that the anchors make, if they make one. The space around the patient holds still,
-    unless it is given a motion (``around``).
+    Parameters
+    ----------
+    name : str
+        What it is called among the measures.
+    structure : Level or int
+        The level, or the number of another label, that it stays inside.
+    centre : (3,) array
+        Where it grows from: in a vertebra's frame at rest, or in the world, mm.
+    volume_ml : float
+        Its volume on the result.
+    reach : callable
+        Size (mm) at which it comes to points that are given as the centre is: what it reaches first it takes first.
+    become : callable
+        HU inside it, of voxels that it sees and of their reach as a share of that of its surface.
+    cortex_mm : float
+        It keeps so far from the surface of its structure.
+    breach : bool
+        Whether it also takes what is no bone beyond that surface.
+    """
+
+    name: str
+    structure: Level | int
+    centre: Float[np.ndarray, " 3"]
+    volume_ml: float
+    reach: Callable[[Points], Float[np.ndarray, " n"]]
+    become: Callable[[Squeezed, Float[np.ndarray, " n"]], Float[np.ndarray, " n"]]
+    cortex_mm: float = 0.0
+    breach: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All anchors of a deformation; what is between them follows.
+
+    ``tissues`` change after the warp, in their order, and ``masses`` grow after them. ``detail_mm`` is the finest shape
+    that the anchors make, if they make one. The space around the patient holds still, unless it is given a motion
+    (``around``).
     """
 
     anchors: tuple[Anchor, ...]
     tissues: tuple[Tissue, ...] = ()
     detail_mm: float = np.inf
     around: Motion | None = None
+    masses: tuple[Mass, ...] = ()
 
     @property
     def travel_mm(self) -> float:
@@ -170,7 +207,7 @@ class Plan:
         detail = min(self.detail_mm, later.detail_mm)
         ways = [plan.around for plan in (self, later) if plan.around]
         around = ways[0].then(ways[1]) if len(ways) > 1 else next(iter(ways), None)
-        return Plan(tuple(anchors), (*self.tissues, *later.tissues), detail, around)
+        return Plan(tuple(anchors), (*self.tissues, *later.tissues), detail, around, (*self.masses, *later.masses))
 
 
 def even_motion(

@@ -65,8 +65,14 @@ def carriages_of(plan: Plan) -> dict[Level, Carriage]:
     parts: dict[Level, list[np.ndarray]] = {}
     for anchor in plan.anchors:
         parts.setdefault(anchor.level, []).append(anchor.motion.last)
+    swelling = {anchor.level for anchor in plan.anchors if anchor.part is Part.SIDE}
     return {
-        anchor.level: Carriage(anchor.motion.last, anchor.part is Part.WHOLE, tuple(parts[anchor.level]))
+        anchor.level: Carriage(
+            anchor.motion.last,
+            anchor.part is Part.WHOLE,
+            tuple(parts[anchor.level]),
+            tears=anchor.level not in swelling,
+        )
         for anchor in plan.anchors
         if anchor.part in (Part.WHOLE, Part.ARCH)
     }

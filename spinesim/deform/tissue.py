@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from spinesim.anatomy.boxes import Box
-from spinesim.anatomy.grid import Grid
+from spinesim.anatomy.boxes import Box, padded
 from spinesim.anatomy.plan import Squeezed, Tissue
 from spinesim.anatomy.scan import LabelMap, Scan
 from spinesim.anatomy.vertebra import Spine
@@ -54,7 +53,7 @@ def change_tissues(after: Scan, spine: Spine, tissues: Sequence[Tissue], field: 
         if tissue.where is not None:
             mask &= tissue.where(rest.reshape(-1, 3)).reshape(mask.shape)
         hu = image.hu(image.voxels[box])
-        mean = _mean_inside(hu, mask, labels.grid.spacing_mm)
+        mean = mean_inside(hu, mask, labels.grid.spacing_mm)
         seen = Squeezed(rest[mask], hu[mask], mean[mask], density[mask])
         voxels[box][mask] = image.stored(tissue.become(seen)).astype(voxels.dtype)
     return replace(after, image=replace(image, voxels=voxels))
@@ -64,23 +63,14 @@ def _reached(labels: LabelMap, tissue: Tissue) -> tuple[Box, Bool[np.ndarray, "i
     """Box and mask of the voxels that may change: the bone of a level, or what is no bone around it."""
     number = labels.numbers[tissue.level]
     if tissue.where is None:
-        box = _padded(labels.boxes[number], labels.grid, 0.0)
+        box = padded(labels.boxes[number], labels.grid.shape, MARGIN)
         return box, labels.voxels[box] == number
-    box = _padded(labels.boxes[number], labels.grid, AROUND_MM)
+    around = MARGIN + np.ceil(AROUND_MM / labels.grid.spacing_mm).astype(int)
+    box = padded(labels.boxes[number], labels.grid.shape, around)
     return box, ~np.isin(labels.voxels[box], list(labels.levels))
 
 
-def _padded(box: Box, grid: Grid, more_mm: float) -> Box:
-    """A box and what lies next to it."""
-    margin = MARGIN + np.ceil(more_mm / grid.spacing_mm).astype(int)
-    i, j, k = (
-        slice(max(side.start - int(more), 0), min(side.stop + int(more), n))
-        for side, more, n in zip(box, margin, grid.shape, strict=True)
-    )
-    return i, j, k
-
-
-def _mean_inside(
+def mean_inside(
     hu: Float[np.ndarray, "i j k"], mask: Bool[np.ndarray, "i j k"], spacing_mm: Float[np.ndarray, " 3"]
 ) -> Float[np.ndarray, "i j k"]:
     """Local mean of the HU inside a mask, 0 where nothing of it is near."""

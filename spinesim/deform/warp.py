@@ -45,12 +45,14 @@ SOFTNESS_MM = 0.3
 class Carriage:
     """How a bone is carried: its motion (new_from_old, world RAS, mm), and whether it follows that as a whole.
 
-    One that does not follows the field, which stays near that motion and near those of its other ``parts``.
+    One that does not follows the field, which stays near that motion and near those of its other ``parts``, and it
+    ``tears`` where it is stretched too far, unless it swells.
     """
 
     motion: Float[np.ndarray, "4 4"]
     whole: bool = True
     parts: tuple[Float[np.ndarray, "4 4"], ...] = ()
+    tears: bool = True
 
     @property
     def growth(self) -> float:
@@ -195,7 +197,8 @@ def _inside(
         voxels, sources = _voxels(box), block.reshape(-1, 3)
         depth = solid.at(sources)
         inside = depth > solid.level_of_equal_volume(depth, output, density.ravel())
-        inside &= density.ravel() > TORN
+        if carriage.tears:
+            inside &= density.ravel() > TORN
         return voxels[inside], sources[inside]
     box = _reach(solid, carriage.motion, 0.0, output)
     depth = solid.carried(carriage.motion, output, box)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pydantic import SerializeAsAny, field_validator
 
 from spinesim.anatomy.measure import Measures
+from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.vertebra import Spine
 from spinesim.errors import OutOfReachError, PathologyError
 from spinesim.pathology.library import read_pathology
@@ -21,6 +22,7 @@ from spinesim.pathology.proposal import (
     propose,
     read_goals,
     remarks_on,
+    seat,
     settle,
     tolerances_of,
 )
@@ -42,6 +44,11 @@ class Combination(Pathology):
     stage: ClassVar[int] = 0
 
     pathologies: tuple[SerializeAsAny[Pathology], ...]
+
+    @property
+    def needs_structures(self) -> bool:
+        """Whether one of them does."""
+        return any(each.needs_structures for each in self.pathologies)
 
     @field_validator("pathologies", mode="before")
     @classmethod
@@ -79,6 +86,12 @@ class Combination(Pathology):
 @settle.register
 def _(combination: Combination, seed: int) -> Combination:
     return combination.model_copy(update={"pathologies": tuple(settle(each, seed) for each in combination.pathologies)})
+
+
+@seat.register
+def _(combination: Combination, labels: LabelMap, spine: Spine, seed: int) -> Combination:
+    seated = tuple(seat(each, labels, spine, seed) for each in combination.pathologies)
+    return combination.model_copy(update={"pathologies": seated})
 
 
 @goals_of.register

@@ -6,6 +6,7 @@ and ``with``, and clauses are gathered about the pathologies that they name (``c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,10 +32,8 @@ class Understanding:
     @property
     def name(self) -> str:
         """A name for the folder to write: the kinds with their levels."""
-        places = [
-            (each.kind, getattr(each, "level", getattr(each, "apex", ""))) for each in self.configuration.pathologies
-        ]
-        return "_".join(f"{kind}-{place.replace('/', '')}".rstrip("-") for kind, place in places)
+        places = [(each.kind, getattr(each, "apex", each.place)) for each in self.configuration.pathologies]
+        return "_".join(f"{kind}-{re.sub('[^A-Za-z0-9_]+', '', place)}".rstrip("-") for kind, place in places)
 
 
 def read_prompt(text: str) -> Configuration:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from spinesim.anatomy.measure import Measures
 from spinesim.anatomy.plan import Plan
+from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.vertebra import Spine
 
 Goals = Mapping[str, float]
@@ -33,6 +34,11 @@ class Pathology(BaseModel):
     stage: ClassVar[int]
     resizes: ClassVar[bool] = False
     against_native: ClassVar[bool] = False
+
+    @property
+    def needs_structures(self) -> bool:
+        """Whether a label map of vertebrae alone is not enough."""
+        return False
 
     @property
     def place(self) -> str:
@@ -79,6 +85,18 @@ def tolerances_of(pathology: BaseModel) -> Goals:
 @singledispatch
 def settle(pathology: BaseModel, seed: int) -> BaseModel:
     """Draw by a seed what a pathology leaves open among its own numbers (a loss inside a grade); most leave nothing."""
+    return pathology
+
+
+@singledispatch
+def seat(pathology: BaseModel, labels: LabelMap, spine: Spine, seed: int) -> BaseModel:
+    """Choose the place in a scan where a pathology leaves it open; most are where their level is.
+
+    Raises
+    ------
+    PathologyError
+        When the scan has no such place, or too little room there.
+    """
     return pathology
 
 

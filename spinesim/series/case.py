@@ -17,9 +17,10 @@ from spinesim.anatomy.levels import parse_level
 from spinesim.anatomy.locate import estimate_spine
 from spinesim.anatomy.measure import Measures, measure_spine
 from spinesim.anatomy.plan import Plan
-from spinesim.anatomy.scan import Scan, read_only
+from spinesim.anatomy.scan import LabelMap, Scan, read_only
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.deformation import Deformation, build_deformation, carriages_of, divided_bones, warp_scan
+from spinesim.deform.mass import grow_masses
 from spinesim.deform.solids import Solid, build_solids
 from spinesim.deform.tissue import change_tissues
 from spinesim.deform.torch_kernels import CPU
@@ -32,6 +33,7 @@ from spinesim.pathology.proposal import (
     propose,
     read_goals,
     remarks_on,
+    seat,
     settle,
     tolerances_of,
 )
@@ -84,7 +86,7 @@ class OutputGrid:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A deformed scan and everything that was measured on the way."""
+    """A deformed scan and everything that was measured on the way; ``masses`` numbers what grew in it, from 1."""
 
     pathology: BaseModel
     seed: int
@@ -99,6 +101,7 @@ class Case:
     deformation: Deformation
     findings: tuple[str, ...]
     warnings: tuple[str, ...]
+    masses: LabelMap | None = None
 
     @cached_property
     def fidelity(self) -> dict[str, tuple[float, float]]:
@@ -151,7 +154,7 @@ def simulate(
     check_order(scan.labels)
     spine = estimate_spine(scan.labels)
     start = _Start(scan, build_solids(scan.labels), spine, measure_spine(spine), seed)
-    pathology = settle(pathology, seed)
+    pathology = seat(settle(pathology, seed), scan.labels, spine, seed)
     told("planning")
     search, proposal = _rehearse(start, pathology)
     best = None
@@ -270,7 +273,9 @@ def _measure_carried(start: _Start, pathology: BaseModel, proposal: Proposal) ->
     labels, plan = start.scan.labels, proposal.plan
     divided = divided_bones(labels, start.spine, plan)
     carried = carry_quickly(labels, start.solids, carriages_of(plan), labels.grid, divided)
-    return read_goals(pathology, measure_spine(estimate_spine(carried, proposal.moved)), start.measures)
+    measures = measure_spine(estimate_spine(carried, proposal.moved))
+    masses = {mass.name: mass.volume_ml for mass in plan.masses}
+    return read_goals(pathology, replace(measures, masses_ml=masses), start.measures)
 
 
 def _carry_out(
@@ -288,10 +293,11 @@ def _carry_out(
     told("warping")
     after, outside = warp_scan(scan, start.solids, deformation)
     after = change_tissues(after, start.spine, proposal.plan.tissues, deformation.field)
+    after, masses = grow_masses(after, start.spine, proposal.plan.masses, deformation.field)
     told("measuring")
     after_spine = estimate_spine(after.labels)
     lost = sorted(set(scan.labels.present) - set(after.labels.present))
-    after_measures = measure_spine(after_spine)
+    after_measures = replace(measure_spine(after_spine), masses_ml=_measure_masses(masses, proposal.plan))
     warnings = [
         *proposal.warnings,
         *remarks_on(pathology, after_measures, start.measures),
@@ -311,7 +317,17 @@ def _carry_out(
         deformation,
         findings(scan.labels, start.spine),
         tuple(warnings),
+        masses,
     )
+
+
+def _measure_masses(masses: LabelMap | None, plan: Plan) -> dict[str, float]:
+    """Volume (ml) of each mass that grew."""
+    if masses is None:
+        return {}
+    counts = np.bincount(masses.voxels.ravel(order="K"), minlength=len(plan.masses) + 1)[1:]
+    voxel_ml = masses.grid.voxel_volume_mm3 / 1000
+    return {mass.name: float(count * voxel_ml) for mass, count in zip(plan.masses, counts, strict=True)}
 
 
 def _judged(case: Case) -> Case:

@@ -16,7 +16,7 @@ from spinesim.anatomy.reading import read_scan
 from spinesim.anatomy.scan import Scan
 from spinesim.anatomy.writing import digest
 from spinesim.errors import LabelError, OutputError, PathologyError
-from spinesim.phantom import PhantomParameters, build_phantom
+from spinesim.phantom import PhantomParameters, build_phantom, build_whole_phantom
 from spinesim.series.case import Case, OutputGrid, Told, simulate
 from spinesim.series.record import InputFile, Run
 from spinesim.series.writer import check_target, write_case
@@ -91,7 +91,11 @@ def _keep_inputs(job: Job) -> None:
 
 def _scan(job: Job) -> Scan:
     if job.ct is None and job.labels is None:
-        return build_phantom(PhantomParameters(seed=job.seed))
+        parameters = PhantomParameters(seed=job.seed)
+        if not getattr(job.pathology, "needs_structures", False):
+            return build_phantom(parameters)
+        phantom = build_whole_phantom(parameters)
+        return Scan(phantom.structures, phantom.scan.image)
     if job.labels is None:
         raise LabelError(f"{job.ct}: expected a label map for this CT, got none; pass it with --labels")
     return read_scan(job.ct, job.labels, scheme=job.scheme, mapping=job.mapping, resample_labels=job.resample_labels)

@@ -35,12 +35,14 @@ def subject_name(source: str) -> str:
     return f"sub-{name or 'scan'}"
 
 
-def file_names(subject: str, *, with_image: bool, compress: bool = True) -> dict[str, str]:
+def file_names(subject: str, *, with_image: bool, compress: bool = True, with_masses: bool = False) -> dict[str, str]:
     """Name the files of a case after the VerSe/BIDS pattern."""
     nifti = "nii.gz" if compress else "nii"
     names = {"ct": f"{subject}_ct.{nifti}", "labels": f"{subject}_seg-vert_msk.{nifti}"}
     names |= {"unknown": f"{subject}_desc-unknown_msk.{nifti}", "field": f"{subject}_field.nrrd"}
     names |= {"record": f"{subject}_record.json", "picture": f"{subject}_picture.png"}
+    if with_masses:
+        names["lesions"] = f"{subject}_desc-lesion_msk.{nifti}"
     return names if with_image else {key: name for key, name in names.items() if key not in ("ct", "unknown")}
 
 
@@ -117,7 +119,7 @@ def write_case(
     run: Run | None = None,
     prompt: str | None = None,
 ) -> dict[str, Path]:
-    """Write a case: CT, labels, unknown mask, field, record and picture.
+    """Write a case: CT, labels, unknown mask, lesions if there are any, field, record and picture.
 
     Everything goes into a hidden folder beside the target first, which then takes the target's name: a run
     that is killed leaves the target as it was, and the next one clears what it left.
@@ -150,7 +152,8 @@ def write_case(
     out = Path(out)
     check_target(out, overwrite=overwrite)
     subject = subject_name((case.before.image or case.before.labels).source)
-    names = file_names(subject, with_image=case.before.image is not None, compress=compress)
+    image, masses = case.before.image is not None, case.masses is not None
+    names = file_names(subject, with_image=image, compress=compress, with_masses=masses)
     with whole_folder(out) as partial:
         record = build_record(case, names, inputs or {}, run or Run(seconds=0.0, started=""), prompt)
         _write_files(case, partial, record)
@@ -220,7 +223,11 @@ def _foreign(out: Path, own: Collection[str] | None) -> list[str]:
     if len(records) != 1:
         return found
     subject = records[0].removesuffix("_record.json")
-    own = {name for packed in (True, False) for name in file_names(subject, with_image=True, compress=packed).values()}
+    own = {
+        name
+        for packed in (True, False)
+        for name in file_names(subject, with_image=True, compress=packed, with_masses=True).values()
+    }
     return [name for name in found if name not in own or name in folders]
 
 
@@ -264,6 +271,8 @@ def _write_files(case: Case, folder: Path, record: Record) -> None:
         write_volume(case.after.image, folder / names["ct"])
         write_mask(case.outside, case.after.grid, folder / names["unknown"])
     write_labels(case.after.labels, folder / names["labels"])
+    if case.masses is not None:
+        write_labels(case.masses, folder / names["lesions"])
     field = case.deformation.field
     write_field(field.displacement, field.grid, folder / names["field"], compress=names["labels"].endswith(".gz"))
     draw_case(

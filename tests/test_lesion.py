@@ -1,0 +1,192 @@
+"""Lesions have the size that was asked, stay inside their structure, and leave everything else as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from scipy import ndimage
+
+import spinesim
+from spinesim.anatomy.levels import Level
+from spinesim.anatomy.measure import ball_diameter_mm
+from spinesim.anatomy.scan import Scan
+from spinesim.anatomy.schemes import STRUCTURES
+from spinesim.errors import PathologyError
+from spinesim.pathology.combination import Combination
+from spinesim.pathology.lesion import Lesion
+from spinesim.phantom import PhantomParameters, build_whole_phantom
+from spinesim.series.case import simulate
+from spinesim.series.fidelity import bone_fidelity
+from spinesim.series.writer import write_case
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """CT and labels of all structures, T6 to L2 at 2 mm."""
+    phantom = build_whole_phantom(PhantomParameters(upper="T6", lower="L2", spacing_mm=(2.0, 2.0, 2.0)))
+    return Scan(phantom.structures, phantom.scan.image)
+
+
+def keep_promises(case) -> np.ndarray:
+    """Assert size, one piece, its place inside the structure, and a CT that is as it was beyond its rim."""
+    ((asked, measured, native),) = case.goals.values()
+    assert measured == pytest.approx(asked, rel=0.05)
+    assert native == 0
+    mask = case.masses.voxels > 0
+    assert ndimage.label(mask)[1] == 1
+    volume = mask.sum() * case.masses.grid.voxel_volume_mm3 / 1000
+    assert measured == pytest.approx(volume if "volume" in next(iter(case.goals)) else ball_diameter_mm(volume))
+    assert case.pathology.breach or set(np.unique(case.after.labels.voxels[mask])) == {case.pathology.label}
+    return mask
+
+
+def untouched(case, mask) -> bool:
+    """Whether labels stay, and the CT beyond three voxels of the lesion."""
+    rim = ndimage.binary_dilation(mask, iterations=3)
+    same = case.after.image.voxels == case.before.image.voxels
+    return bool(same[~rim].all() and (case.after.labels.voxels == case.before.labels.voxels).all())
+
+
+@pytest.mark.parametrize(
+    ("asked", "hu"),
+    [
+        ({"structure": "L1", "diameter_mm": 15}, (0, 90)),
+        ({"structure": "T11", "volume_ml": 1.5, "type": "sclerotic", "irregularity": 0.8}, (450, 750)),
+        ({"structure": "lung_upper_lobe_left", "diameter_mm": 20, "spiculation": 0.7}, (0, 90)),
+        ({"structure": "liver", "diameter_mm": 30, "position": "superior"}, (0, 90)),
+        ({"structure": "rib_left_8", "volume_ml": 0.4, "type": "mixed"}, (100, 600)),
+    ],
+)
+def test_a_lesion_has_its_size_and_its_matter_and_changes_nothing_else(whole, asked, hu):
+    case = simulate(whole, Lesion(**asked))
+    mask = keep_promises(case)
+    assert untouched(case, mask)
+    core = ndimage.binary_erosion(mask)
+    assert hu[0] < case.after.image.hu()[core if core.any() else mask].mean() < hu[1]
+
+
+def test_it_lies_on_the_side_that_was_asked_and_within_the_cortex(whole):
+    vertebra = simulate(whole, Lesion(structure="L1", diameter_mm=8)).before_spine[Level.L1]
+    for axis, sign, asked in (
+        (0, 1, {"side": "right"}),
+        (0, -1, {"side": "left"}),
+        (1, 1, {"position": "anterior"}),
+        (1, -1, {"position": "posterior"}),
+        (2, 1, {"position": "superior"}),
+        (2, -1, {"position": "inferior"}),
+    ):
+        case = simulate(whole, Lesion(structure="L1", diameter_mm=8, **asked))
+        mask = keep_promises(case)
+        middle = (case.masses.grid.to_world(np.argwhere(mask).astype(float)).mean(axis=0) - vertebra.centre) @ (
+            vertebra.axes
+        )
+        assert sign * middle[axis] > 2.0, asked
+        bone = case.after.labels.voxels == case.after.labels.numbers[Level.L1]
+        depth = ndimage.distance_transform_edt(bone, sampling=case.after.grid.spacing_mm)
+        assert depth[mask].min() > 1.5
+
+
+def test_a_seed_draws_the_place_and_the_form_and_draws_them_again(whole):
+    asked = Lesion(structure="liver", diameter_mm=20)
+    first, again, other = (simulate(whole, asked, seed=seed) for seed in (1, 1, 2))
+    assert np.array_equal(first.after.image.voxels, again.after.image.voxels)
+    assert first.pathology.centre_mm != other.pathology.centre_mm
+    placed = simulate(whole, Lesion(structure="liver", diameter_mm=20, centre_mm=other.pathology.centre_mm), seed=1)
+    assert placed.pathology.centre_mm == pytest.approx(other.pathology.centre_mm, abs=0.01)
+
+
+@pytest.mark.slow
+def test_an_expanding_lesion_pushes_its_vertebra_apart_and_no_other(whole):
+    plain = {"structure": "L1", "diameter_mm": 22, "offset_mm": (8.0, 0.0, 0.0), "irregularity": 0.0}
+    sizes = []
+    for expansion in (0.0, 0.5):
+        case = simulate(whole, Lesion(**plain, expansion=expansion))
+        keep_promises(case)
+        assert case.deformation.jacobian[0] > 0
+        bone = np.argwhere(case.after.labels.voxels == case.after.labels.numbers[Level.L1])
+        sizes.append(len(bone) * case.after.grid.voxel_volume_mm3 / 1000)
+        for level, (rms, volume) in bone_fidelity(case).items():
+            assert level == "L1" or level == "L2" or (rms <= 0.1 and abs(volume - 1) <= 0.02), level
+    assert 0.15 < (sizes[1] - sizes[0]) / (0.5 * case.after_measures.masses_ml["lesion at L1"]) < 1.2
+
+
+@pytest.mark.slow
+def test_a_lesion_goes_with_its_bone_through_a_curve(whole):
+    parts = [{"kind": "scoliosis", "cobb_deg": 30, "apex": "T10"}]
+    parts += [{"kind": "lesion", "structure": "T10", "diameter_mm": 14, "type": "sclerotic"}]
+    parts += [{"kind": "lesion", "structure": "lung_lower_lobe_right", "volume_ml": 5}]
+    case = simulate(whole, Combination(pathologies=parts))
+    for name, (asked, measured, _) in case.goals.items():
+        assert abs(asked - measured) <= (1.0 if name == "cobb_deg" else 0.05 * asked)
+    for number, label in ((1, case.after.labels.numbers[Level.T10]), (2, STRUCTURES["lung_lower_lobe_right"])):
+        assert set(np.unique(case.after.labels.voxels[case.masses.voxels == number])) == {label}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", [{"structure": "T9", "diameter_mm": 14}, {"structure": "L1", "volume_ml": 6}])
+def test_a_real_vertebra_gets_its_lesion(asked):
+    ct, labels = REAL / "LIDC-IDRI-0001_ct.nii.gz", REAL / "LIDC-IDRI-0001_seg-vert_VerSe.nii.gz"
+    if not ct.exists():
+        pytest.skip("the real scans are not here (../shared/data)")
+    case = simulate(spinesim.read_scan(ct, labels), Lesion(**asked))
+    assert untouched(case, keep_promises(case))
+
+
+def test_the_mask_is_written_beside_the_labels(small_phantom, tmp_path):
+    files = write_case(simulate(small_phantom, Lesion(structure="T9", diameter_mm=12)), tmp_path / "out")
+    assert files["lesions"].name == "sub-phantom_desc-lesion_msk.nii.gz"
+    assert files["lesions"].is_file()
+
+
+@given(
+    st.sampled_from(["exponential", "gompertz", "power"]), st.floats(20, 900), st.floats(1, 24),
+    st.lists(st.floats(0, 1), min_size=2, max_size=5),
+)  # fmt: skip
+def test_every_law_grows_to_the_size_that_was_asked(law, doubling, months, shares):
+    lesion = Lesion(structure="L1", volume_ml=4, over_months=months, law=law, doubling_days=doubling)
+    volumes = [lesion.volume_at(months * share) for share in sorted(shares)]
+    assert volumes == sorted(volumes)
+    assert lesion.volume_at(months) == pytest.approx(4)
+
+
+def test_an_exponential_lesion_doubles_in_its_time():
+    lesion = Lesion(structure="L1", volume_ml=4, over_months=12, doubling_days=365.25 / 2)
+    assert [lesion.volume_at(months) for months in (0, 6, 12)] == pytest.approx([1, 2, 4])
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"structure": "L1"}, "either a diameter or a volume"),
+        ({"structure": "L1", "diameter_mm": 9, "volume_ml": 1}, "either a diameter or a volume"),
+        ({"structure": "livver", "diameter_mm": 9}, "structure of TotalSegmentator"),
+        ({"structure": "liver", "diameter_mm": 9, "expansion": 0.3}, "in vertebrae only"),
+        ({"structure": "L1", "diameter_mm": 9, "months": 3}, "raise over_months"),
+        ({"structure": "L1", "diameter_mm": 9, "side": "left", "offset_mm": (1, 2, 3)}, "one way to say where"),
+    ],
+)
+def test_what_is_no_lesion_is_refused(asked, said):
+    with pytest.raises(ValidationError, match=said):
+        Lesion(**asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"structure": "liver", "diameter_mm": 20}, "expected a structure of the label map (T6, "),
+        ({"structure": "T9", "diameter_mm": 60}, "that have room there"),
+        ({"structure": "T9", "diameter_mm": 3}, "10 voxels at least"),
+        ({"structure": "T9", "diameter_mm": 9, "offset_mm": (0, -20, 0)}, "expected a centre inside it"),
+    ],
+)
+def test_a_lesion_that_the_scan_cannot_hold_is_refused(small_phantom, asked, said):
+    with pytest.raises(PathologyError) as refusal:
+        simulate(small_phantom, Lesion(**asked))
+    assert said in str(refusal.value)
