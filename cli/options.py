@@ -44,6 +44,9 @@ _output_options = (
     click.option("--spacing", type=float, nargs=3, help="Other voxels, mm along the file's own axes."),
     click.option("--out", type=click.Path(path_type=Path), help="Folder to write [default: named after the request]."),
     click.option("--overwrite", is_flag=True, help="Replace a folder that an earlier case was written to."),
+    click.option(
+        "--allow-implausible", is_flag=True, help="Tell a rule of plausibility that is broken, do not refuse."
+    ),
     click.option("--device", default="cpu", show_default=True, help="cpu, or a GPU through PyTorch: cuda, cuda:1."),
     click.option(
         "--compress/--no-compress",
@@ -90,6 +93,8 @@ def run_and_tell(
     from spinesim.series.job import Job, run_job
 
     quiet = options.pop("quiet")
+    if options.pop("allow_implausible"):
+        pathology = pathology.allowed()
     output = OutputGrid(options.pop("extent"), options.pop("spacing") or None)
     job = Job(ct, labels, pathology, target, output, seed, **options)
     with telling(quiet) as told:

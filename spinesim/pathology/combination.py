@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import SerializeAsAny, field_validator
 
@@ -44,6 +44,16 @@ class Combination(Pathology):
     stage: ClassVar[int] = 0
 
     pathologies: tuple[SerializeAsAny[Pathology], ...]
+
+    def allowed(self) -> Self:
+        """The same, each of them allowed to be implausible."""
+        parts = tuple(each.allowed() for each in self.pathologies)
+        return self.model_copy(update={"pathologies": parts, "allow_implausible": True})
+
+    @property
+    def excuses(self) -> frozenset[str]:
+        """What any of them is about to break."""
+        return frozenset[str]().union(*(each.excuses for each in self.pathologies))
 
     @property
     def needs_structures(self) -> bool:

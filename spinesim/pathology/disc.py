@@ -123,6 +123,11 @@ class DiscDegeneration(Pathology):
         return ", ".join(self.discs)
 
     @property
+    def excuses(self) -> frozenset[str]:
+        """Discs that sink shorten the spine, to less than healthy ones have."""
+        return frozenset({"discs", "length"})
+
+    @property
     def pairs(self) -> dict[str, tuple[Level, Level]]:
         """The levels above and below each disc."""
         return {disc: _levels_of(disc) for disc in self.discs}

@@ -148,6 +148,11 @@ class Fracture(Pathology):
         return self.level
 
     @property
+    def excuses(self) -> frozenset[str]:
+        """A lower body shortens the spine, and what is pushed back narrows the canal."""
+        return frozenset({"length", "canal"} if self.retropulsion_mm else {"length"})
+
+    @property
     def at(self) -> Level:
         """The level."""
         return parse_level(self.level)

@@ -75,6 +75,11 @@ class Growth(Pathology):
         return self
 
     @property
+    def excuses(self) -> frozenset[str]:
+        """It lengthens the spine."""
+        return frozenset({"length"})
+
+    @property
     def percent(self) -> float:
         """What the spine gains in length."""
         return 100 * (spine_length_cm(self.to_age, self.sex) / spine_length_cm(self.from_age, self.sex) - 1)

@@ -167,6 +167,11 @@ class Lesion(Pathology):
         return self.type or ("solid" if self.at is None else "lytic")
 
     @property
+    def excuses(self) -> frozenset[str]:
+        """What leaves its bone may grow into the canal."""
+        return frozenset({"canal"} if self.breach or self.expansion else ())
+
+    @property
     def needs_structures(self) -> bool:
         """Whether a label map of vertebrae alone does not hold its structure."""
         return self.at is None

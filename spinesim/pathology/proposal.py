@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import singledispatch
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -26,6 +26,11 @@ class Pathology(BaseModel):
 
     ``kind`` is its name in configurations; of several on one spine, those of an earlier ``stage`` come first. One that
     ``resizes`` the spine does not go together with one that is held ``against_native`` sizes of the scan.
+
+    Parameters
+    ----------
+    allow_implausible : bool
+        Whether a rule of plausibility that is broken is told instead of refused.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +39,17 @@ class Pathology(BaseModel):
     stage: ClassVar[int]
     resizes: ClassVar[bool] = False
     against_native: ClassVar[bool] = False
+
+    allow_implausible: bool = False
+
+    def allowed(self) -> Self:
+        """The same, but allowed to be implausible."""
+        return self.model_copy(update={"allow_implausible": True})
+
+    @property
+    def excuses(self) -> frozenset[str]:
+        """Rules of plausibility that it is about to break (``spinesim.series.plausibility``)."""
+        return frozenset()
 
     @property
     def needs_structures(self) -> bool:

@@ -159,7 +159,8 @@ def _(sagittal: Sagittal, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
     asked = np.deg2rad(aim[sagittal.goal])
     bend = _bend(sagittal, spine, asked)
     bent, breaches = _try(spine, bend)
-    if broken := first_hard(breaches):
+    broken = first_hard(breaches)
+    if broken and not sagittal.allow_implausible:
         _refuse(sagittal, spine, asked, broken)
     details = {
         "predicted_angle_deg": float(np.rad2deg(sagittal_angle(bent.moved, *sagittal.ends))),

@@ -258,7 +258,7 @@ def _(scoliosis: Scoliosis, spine: Spine, aim: Goals, seed: int = 0) -> Proposal
     task = _lay_out(scoliosis, spine)
     aimed = np.deg2rad([aim[_goal(curve)] for curve in scoliosis.curves])
     solution, share = _swayed(scoliosis, task, aimed, seed)
-    if solution.broken:
+    if solution.broken and not scoliosis.allow_implausible:
         reason = f"scoliosis of {scoliosis.cobb_deg:g} degrees at {scoliosis.apex}: expected that {solution.broken}"
         raise OutOfReachError(reason, nearest_deg(task, aimed), "degrees")
     warnings = tuple(map(str, solution.breaches))

@@ -110,6 +110,11 @@ class Spondylolisthesis(Pathology):
         return self.level
 
     @property
+    def excuses(self) -> frozenset[str]:
+        """It is a shift, it leans as far as is asked, and it narrows the canal."""
+        return frozenset({"shift", "joints", "canal"})
+
+    @property
     def at(self) -> Level:
         """The level that slips."""
         return parse_level(self.level)

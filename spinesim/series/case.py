@@ -38,6 +38,7 @@ from spinesim.pathology.proposal import (
     tolerances_of,
 )
 from spinesim.series.fidelity import bone_fidelity
+from spinesim.series.plausibility import Check, check_case
 
 NEAR = 0.5
 """Share of its tolerance that a goal may be missed by when tries end."""
@@ -102,6 +103,11 @@ class Case:
     findings: tuple[str, ...]
     warnings: tuple[str, ...]
     masses: LabelMap | None = None
+
+    @cached_property
+    def checks(self) -> tuple[Check, ...]:
+        """Rules of plausibility, and whether they are kept; see :func:`spinesim.series.plausibility.check_case`."""
+        return check_case(self)
 
     @cached_property
     def fidelity(self) -> dict[str, tuple[float, float]]:
@@ -171,7 +177,7 @@ def simulate(
             best = case
         if search.least <= NEAR or not np.isfinite(search.least):
             break
-    return _with_strain(_judged(best or case))
+    return _plausible(_with_strain(_judged(best or case)))
 
 
 class Search:
@@ -342,16 +348,39 @@ def _judged(case: Case) -> Case:
     missed, held = [], False
     for name, (asked, measured, _) in case.goals.items():
         if not abs(asked - measured) <= tolerances[name]:
-            missed.append(f"{name}: asked {asked:g}, measured {measured:.1f}")
+            got = f"measured {measured:.1f}" if np.isfinite(measured) else "not to be measured on the result"
+            missed.append(f"{name}: asked {asked:g}, {got}")
             held |= abs(asked) >= SMALLEST_HELD or not np.isfinite(measured)
     if not missed:
         return case
     if held:
+        gone = not np.isfinite([measured for _, measured, _ in case.goals.values()]).all()
+        remedy = (
+            "its levels may have left the field of view: take --grid fit" if gone else "ask for another place or size"
+        )
         raise PathologyError(
             f"{getattr(case.pathology, 'kind', 'case')}: expected each goal within its tolerance, "
-            f"got {'; '.join(missed)}; ask for another place or size"
+            f"got {'; '.join(missed)}; {remedy}"
         )
     return replace(case, warnings=(*case.warnings, *missed))
+
+
+def _plausible(case: Case) -> Case:
+    """Let a case that breaks a soft rule pass with a warning, and refuse one that breaks a hard one.
+
+    Raises
+    ------
+    PathologyError
+        When a hard rule is broken and the pathology may not be implausible.
+    """
+    broken = [check for check in case.checks if not check.kept]
+    hard = next((check for check in broken if check.hard), None)
+    if hard and not getattr(case.pathology, "allow_implausible", False):
+        raise PathologyError(
+            f"{getattr(case.pathology, 'kind', 'case')}: expected that {hard}; "
+            "ask for less, or take it as it is with --allow-implausible"
+        )
+    return replace(case, warnings=(*case.warnings, *(f"implausible: {check}" for check in broken)))
 
 
 def _with_strain(case: Case) -> Case:

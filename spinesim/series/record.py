@@ -64,6 +64,18 @@ class FlowReport(_Part):
     device: str = Field(description="cpu: compiled loops; else the device of PyTorch that followed the flow")
 
 
+class Rule(_Part):
+    """A rule of plausibility: where it comes nearest to being broken, and whether it is kept."""
+
+    rule: str
+    place: str
+    value: float
+    limit: float
+    unit: str
+    kept: bool
+    hard: bool = Field(description="Whether breaking it refuses the result, if it may not be implausible")
+
+
 class Run(_Part):
     """What may differ between two runs of the same case."""
 
@@ -94,6 +106,7 @@ class Record(_Part):
     unknown_voxels: int
     measures_before: dict[str, Any]
     measures_after: dict[str, Any]
+    plausibility: list[Rule]
     findings: list[str]
     warnings: list[str]
     files: dict[str, str]

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from spinesim.pathology.library import tell_pathology
 from spinesim.pathology.proposal import outcome_of
 from spinesim.series.case import Case
 from spinesim.series.picture import draw_case
-from spinesim.series.record import FlowReport, Geometry, Goal, InputFile, Record, Run, VertebraMotion
+from spinesim.series.record import FlowReport, Geometry, Goal, InputFile, Record, Rule, Run, VertebraMotion
 
 LIBRARIES = ("numpy", "scipy", "nibabel", "SimpleITK", "numba")
 """Libraries whose versions the record names."""
@@ -330,6 +331,7 @@ def build_record(
         unknown_voxels=int(case.outside.sum()),
         measures_before=report_measures(case.before_measures, case.before_spine),
         measures_after=report_measures(case.after_measures, case.after_spine),
+        plausibility=[Rule(**_rounded(asdict(check))) for check in case.checks],
         findings=list(case.findings),
         warnings=list(case.warnings),
         files=names,

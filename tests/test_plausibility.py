@@ -1,0 +1,106 @@
+"""Every result is held against rules of plausibility: told in its record, refused where a hard one is broken."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from spinesim.anatomy.canal import measure_canals
+from spinesim.anatomy.levels import Level
+from spinesim.anatomy.locate import estimate_spine
+from spinesim.anatomy.plan import Mass
+from spinesim.cli.main import main
+from spinesim.errors import OutOfReachError
+from spinesim.pathology.combination import Combination
+from spinesim.pathology.fracture import Fracture
+from spinesim.pathology.lesion import Lesion
+from spinesim.pathology.sagittal import Sagittal
+from spinesim.phantom import PhantomParameters, build_whole_phantom
+from spinesim.series.case import simulate
+from spinesim.series.plausibility import check_case
+
+
+def broken(case) -> dict[str, bool]:
+    """The rules that a case breaks, and whether they are hard."""
+    return {check.rule: check.hard for check in check_case(case) if not check.kept}
+
+
+def test_a_plausible_case_keeps_every_rule_and_its_record_tells_them(small_case, small_written):
+    assert broken(small_case) == {}
+    told = json.loads(small_written["record"].read_text(encoding="utf-8"))["plausibility"]
+    assert len(told) >= 8
+    assert all(rule["kept"] for rule in told)
+
+
+def test_what_breaks_a_rule_is_refused_and_on_demand_told_instead(small_phantom):
+    asked = Sagittal(upper="T8", lower="T11", angle_deg=45)
+    with pytest.raises(OutOfReachError, match="no joint is bent forward"):
+        simulate(small_phantom, asked)
+    case = simulate(small_phantom, asked.allowed())
+    assert any(warning.startswith("implausible: no joint is bent forward") for warning in case.warnings)
+
+
+def test_the_command_line_allows_it_too(small_files, tmp_path):
+    ct, labels = map(str, small_files)
+    asked = tmp_path / "asked.yaml"
+    asked.write_text("pathologies: [{kind: sagittal, upper: T8, lower: T11, angle_deg: 45}]")
+    args = ["simulate", ct, "--labels", labels, "--config", str(asked), "--out", str(tmp_path / "out")]
+    refused = CliRunner().invoke(main, args)
+    assert refused.exit_code == 2
+    assert not (tmp_path / "out").exists()
+    done = CliRunner().invoke(main, [*args, "--allow-implausible"])
+    assert done.exit_code == 0, done.output
+    assert "implausible: no joint is bent forward" in done.stderr
+
+
+def test_all_parts_of_a_combination_are_allowed():
+    parts = Combination(pathologies=[{"kind": "fracture", "level": "T9", "genant_grade": 1}]).allowed()
+    assert parts.allow_implausible
+    assert all(part.allow_implausible for part in parts.pathologies)
+
+
+def test_a_closed_canal_is_seen(small_case):
+    labels, vertebra = small_case.after.labels, small_case.after_spine[Level.T9]
+    voxels = labels.voxels.copy()
+    points = labels.grid.to_world(np.argwhere(voxels >= 0).astype(float))
+    local = (points - vertebra.centre) @ vertebra.axes
+    depth = measure_canals(labels, small_case.after_spine)[Level.T9]
+    wall = (np.abs(local[:, 0]) < 6) & (np.abs(local[:, 2]) < 5)
+    wall &= (local[:, 1] < vertebra.back_mm) & (local[:, 1] > vertebra.back_mm - 0.7 * depth)
+    voxels.reshape(-1)[np.flatnonzero(wall)] = labels.numbers[Level.T9]
+    case = replace(small_case, after=replace(small_case.after, labels=labels.with_voxels(voxels)))
+    assert broken(case).get("no canal is closed") is True
+    pushed = Fracture(level="T9", loss_percent=20, retropulsion_mm=4)
+    assert broken(replace(case, pathology=pushed)).get("no canal is closed") is False
+
+
+def test_canals_are_as_deep_as_the_phantom_was_built():
+    phantom = build_whole_phantom(PhantomParameters(upper="T8", lower="L3", spacing_mm=(1.0, 1.0, 1.0)))
+    canals = measure_canals(phantom.scan.labels, estimate_spine(phantom.scan.labels))
+    assert len(canals) >= 6
+    for level, depth in canals.items():
+        assert depth == pytest.approx(phantom.parameters.size * phantom.dimensions[level].canal_d, abs=2.0), level
+
+
+def test_a_lesion_outside_its_structure_is_seen(small_phantom):
+    case = simulate(small_phantom, Lesion(structure="T9", diameter_mm=12))
+    assert broken(case) == {}
+    (mass,) = case.proposal.plan.masses
+    elsewhere = Mass(**{**mass.__dict__, "structure": Level.T10})
+    proposal = replace(case.proposal, plan=replace(case.proposal.plan, masses=(elsewhere,)))
+    assert broken(replace(case, proposal=proposal)) == {"a lesion lies inside its structure": True}
+
+
+def test_a_shrunken_bone_and_a_fold_are_seen(small_case):
+    number = small_case.after.labels.numbers[Level.T9]
+    voxels = small_case.after.labels.voxels.copy()
+    bone = np.argwhere(voxels == number)
+    voxels[tuple(bone[: len(bone) // 10].T)] = 0
+    shrunk = replace(small_case, after=replace(small_case.after, labels=small_case.after.labels.with_voxels(voxels)))
+    assert "bones keep their volume" in broken(shrunk)
+    folded = replace(small_case, deformation=replace(small_case.deformation, jacobian=(-0.1, 2.0)))
+    assert broken(folded) == {"the field folds nowhere": True}
