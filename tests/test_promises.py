@@ -160,13 +160,13 @@ def test_a_bone_shifted_along_the_axes_of_its_grid_keeps_its_volume(small_phanto
             assert abs(ratio - 1) <= 0.02, (shift_mm, number)
 
 
-@pytest.mark.parametrize(("torn", "left"), [(False, [300]), (True, [300, 20])])
-def test_a_bone_loses_all_its_crumbs_and_a_torn_one_keeps_its_fragments(torn, left):
+@pytest.mark.parametrize(("share", "left"), [(1.0, [300]), (0.04, [300, 20])])
+def test_a_bone_loses_all_its_crumbs_and_a_torn_one_keeps_its_fragments(share, left):
     block = np.zeros((20, 12, 12), dtype=np.uint8)
     block[:3, :10, :10] = 7
     block[5:10, :2, :2] = 7
     for crumb in range(12, 20, 2):
         block[crumb, 0, 0] = 7
-    drop_crumbs(block, 7, (1, 1), torn)
+    drop_crumbs(block, 7, (1, 1), share)
     found, count = ndimage.label(block == 7)
     assert sorted(np.bincount(found.ravel())[1:], reverse=True) == left

@@ -20,6 +20,7 @@ from spinesim.pathology.fracture import Fracture
 from spinesim.pathology.growth import Growth
 from spinesim.pathology.lesion import Lesion
 from spinesim.pathology.library import kinds, tell_pathology
+from spinesim.pathology.process import ProcessFracture
 from spinesim.pathology.prompt import read_prompt, understand
 from spinesim.pathology.sagittal import Sagittal
 from spinesim.pathology.scoliosis import Scoliosis
@@ -37,6 +38,12 @@ def broken(level, genant_grade=None, **more):
 
 
 UNDERSTOOD = {
+    # processes
+    "fracture of the spinous process of L2": [ProcessFracture(level="L2", process="spinous")],
+    "left transverse process fracture of L3, displaced by 6 mm": [
+        ProcessFracture(level="L3", process="left transverse", displacement_mm=6)
+    ],
+    "an AO type A0 fracture of L1": [ProcessFracture(level="L1")],
     # lesions
     "simulate a 2 cm growth in the left upper lobe with a 6-month growth pattern": [
         Lesion(structure="lung_upper_lobe_left", diameter_mm=20, over_months=6)
@@ -241,6 +248,7 @@ REFUSED = {
     "a lytic metastasis of 2 cm": "expected what each lesion is in",
     "a lytic metastasis in L3": "expected the size of each lesion",
     "a 2 cm lesion of L3, 3 cm": "got '2 cm' and '3 cm' of one lesion",
+    "spinous process fracture": "expected the level of each broken process",
     # contradictions
     "35 degree 40 degree scoliosis at T9": "got '35 degree' and '40 degree' of one scoliosis",
     "35 degree scoliosis at T9, 30 degrees": "got '35 degree' and '30 degrees' of one scoliosis",
@@ -398,7 +406,9 @@ def outcome(make):
         return "refused"
 
 
-@pytest.mark.parametrize("kind", ["scoliosis", "fracture", "sagittal", "spondylolisthesis", "disc", "growth", "lesion"])
+@pytest.mark.parametrize(
+    "kind", ["scoliosis", "fracture", "sagittal", "spondylolisthesis", "disc", "growth", "lesion", "process_fracture"]
+)
 @given(data=st.data())
 def test_a_prompt_built_of_the_grammars_phrases_means_what_they_mean(kind, data):
     vocabulary = vocabularies()[kind]
@@ -407,6 +417,7 @@ def test_a_prompt_built_of_the_grammars_phrases_means_what_they_mean(kind, data)
         "sagittal": [("60 degrees", {"angle_deg": 60.0})],
         "spondylolisthesis": [("L5", {"level": "L5"})],
         "disc": [("L4/L5", {"discs": ("L4/L5",)})],
+        "process_fracture": [("L2", {"level": "L2"})],
         "lesion": [("12 mm", {"diameter_mm": 12.0}), ("L1", {"structure": "L1"})],
         "growth": [("girl", {"sex": "female"}), ("from 10 to 14", {"from_age": 10.0, "to_age": 14.0})],
         "fracture": [("moderate", {"genant_grade": 2}), ("L1", {"level": ("L1",)})],
@@ -420,7 +431,12 @@ def test_a_prompt_built_of_the_grammars_phrases_means_what_they_mean(kind, data)
     said = Said()
     for text, says in chosen:
         said.take(Said(dict(says), dict.fromkeys(says, text)), vocabulary.many, kind)
-    named = {"sagittal": "kyphosis", "disc": "disc degeneration", "growth": "skeletal growth"}.get(kind, kind)
+    named = {
+        "sagittal": "kyphosis",
+        "disc": "disc degeneration",
+        "growth": "skeletal growth",
+        "process_fracture": "spinous process fracture",
+    }.get(kind, kind)
     if kind == "sagittal":
         said.slots["sign"] = 1.0
     prompt = f"{named}: {', '.join(text for text, _ in chosen)}"

@@ -26,6 +26,10 @@ KNOTS = 17
 """Times at which the way of an anchor is written down between rest and the end."""
 
 
+TORN_DENSITY = (0.7, 0.4)
+"""Density below which stretched tissue begins to tear, and below which it is wholly torn."""
+
+
 class Part(Enum):
     """Part of a vertebra that moves as one. The bone as a whole goes where its arch goes."""
 
@@ -35,6 +39,7 @@ class Part(Enum):
     ARCH = "posterior arch"
     FRAGMENT = "fragment"
     SIDE = "side of a swelling"
+    PROCESS = "broken process"
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +112,11 @@ class Squeezed:
         HU_new = HU0 h0 / h).
         """
         return self.hu + share * (density - 1) * np.maximum(self.mean_hu, 0.0)
+
+    def torn(self, hu: float) -> Float[np.ndarray, " n"]:
+        """HU where tissue is torn apart and something else fills the gap; the noise stays."""
+        begins, whole = TORN_DENSITY
+        return self.filled(hu, np.clip((begins - self.density) / (begins - whole), 0.0, 1.0))
 
     def filled(self, hu: float, share: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """HU where something else takes the place of a share of the tissue; the noise stays."""

@@ -23,7 +23,7 @@ from spinesim.deform.regions import DistanceMap, measure_distances
 from spinesim.deform.solids import Solid
 from spinesim.deform.torch_kernels import CPU
 from spinesim.deform.unfold import unfold
-from spinesim.deform.warp import Carriage, Divided, warp_image, warp_labels
+from spinesim.deform.warp import CRUMB_SHARE, PROCESS_CRUMB_SHARE, Carriage, Divided, warp_image, warp_labels
 from spinesim.errors import PathologyError
 
 ATTEMPTS = (
@@ -65,13 +65,14 @@ def carriages_of(plan: Plan) -> dict[Level, Carriage]:
     parts: dict[Level, list[np.ndarray]] = {}
     for anchor in plan.anchors:
         parts.setdefault(anchor.level, []).append(anchor.motion.last)
-    swelling = {anchor.level for anchor in plan.anchors if anchor.part is Part.SIDE}
+    swelling, broken = ({a.level for a in plan.anchors if a.part is part} for part in (Part.SIDE, Part.PROCESS))
     return {
         anchor.level: Carriage(
             anchor.motion.last,
             anchor.part is Part.WHOLE,
             tuple(parts[anchor.level]),
             tears=anchor.level not in swelling,
+            crumb_share=PROCESS_CRUMB_SHARE if anchor.level in broken else CRUMB_SHARE,
         )
         for anchor in plan.anchors
         if anchor.part in (Part.WHOLE, Part.ARCH)

@@ -34,8 +34,8 @@ AROUND_MM = 8.0
 TORN = 0.33
 """Where a divided bone is stretched to less than this density, it is torn: the gap belongs to no bone."""
 
-CRUMB_SHARE = 0.04
-"""A loose piece of a torn bone below this share of it is a crumb."""
+CRUMB_SHARE, PROCESS_CRUMB_SHARE = 0.04, 0.005
+"""A loose piece of a torn bone below this share of it is a crumb; of one whose process broke off, below the second."""
 
 SOFTNESS_MM = 0.3
 """Softness of the weights with which a divided bone is carried quickly."""
@@ -46,13 +46,15 @@ class Carriage:
     """How a bone is carried: its motion (new_from_old, world RAS, mm), and whether it follows that as a whole.
 
     One that does not follows the field, which stays near that motion and near those of its other ``parts``, and it
-    ``tears`` where it is stretched too far, unless it swells.
+    ``tears`` where it is stretched too far, unless it swells. A loose piece is dropped below a share of the bone
+    (``crumb_share``).
     """
 
     motion: Float[np.ndarray, "4 4"]
     whole: bool = True
     parts: tuple[Float[np.ndarray, "4 4"], ...] = ()
     tears: bool = True
+    crumb_share: float = CRUMB_SHARE
 
     @property
     def growth(self) -> float:
@@ -99,8 +101,10 @@ def warp_labels(
     for number, (voxels, sources) in zip(numbers.values(), lying, strict=True):
         _claim(owner, solids, number, voxels, sources)
     boxes = bounding_boxes(owner)
-    torn = {numbers[level] for level, carriage in carriages.items() if not carriage.whole and level in numbers}
-    map_threads(lambda number: drop_crumbs(owner[boxes[number]], number, solids[number].pieces, number in torn), boxes)
+    torn = {
+        numbers[level]: each.crumb_share for level, each in carriages.items() if not each.whole and level in numbers
+    }
+    map_threads(lambda n: drop_crumbs(owner[boxes[n]], n, solids[n].pieces, torn.get(n, 1.0)), boxes)
     warped = _warp_others(labels, field, output)
     np.copyto(warped, owner, where=owner > 0)
     return labels.with_voxels(warped, output)
@@ -235,16 +239,15 @@ def _voxels(box: Box) -> np.ndarray:
     return np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
-def drop_crumbs(block: UInt[np.ndarray, "i j k"], number: int, pieces: tuple[int, int], torn: bool) -> None:
+def drop_crumbs(block: UInt[np.ndarray, "i j k"], number: int, pieces: tuple[int, int], share: float) -> None:
     """Drop crumbs that a bone has lost, in place: it keeps as many pieces as it had (by faces, and by corners).
 
-    Of a bone that is ``torn`` into parts, a piece of more than ``CRUMB_SHARE`` is no crumb.
+    Of a bone that is torn into parts, a piece of more than a ``share`` of it is no crumb (1 for a whole one).
     """
     for allowed, structure in zip(pieces, (None, np.ones((3, 3, 3))), strict=True):
         found, count = ndimage.label(block == number, structure=structure)
         if count > allowed:
             sizes = np.bincount(found.ravel())[1:]
             crumbs = np.argsort(sizes)[: count - allowed] + 1
-            if torn:
-                crumbs = crumbs[sizes[crumbs - 1] < CRUMB_SHARE * sizes.sum()]
+            crumbs = crumbs[sizes[crumbs - 1] < share * sizes.sum()]
             block[np.isin(found, crumbs)] = 0

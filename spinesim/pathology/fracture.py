@@ -119,6 +119,10 @@ class Fracture(Pathology):
     @model_validator(mode="before")
     @classmethod
     def _classified(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("ao") == "A0":
+            raise ValueError(
+                "expected an AO type of the body, got A0, which breaks a process; ask for process_fracture"
+            )
         if not isinstance(data, Mapping) or str(data.get("ao")) not in AO_TYPES:
             return data
         meant = AO_TYPES[data["ao"]]

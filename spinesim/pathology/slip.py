@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from spinesim.anatomy.levels import Level, parse_level
 from spinesim.anatomy.measure import Measures, forward_on, measure_slips
-from spinesim.anatomy.plan import Anchor, Motion, Part, Plan, Points, Squeezed, Tissue, Where, even_motion, hold_still
+from spinesim.anatomy.plan import Anchor, Motion, Part, Plan, Points, Tissue, Where, even_motion, hold_still
 from spinesim.anatomy.vertebra import EndPlate, Spine, Vertebra
 from spinesim.errors import PathologyError
 from spinesim.pathology.places import read_body_level
@@ -35,8 +35,8 @@ ISTHMIC_PERCENT = 25.0
 PARS_MM, PARS_SLOPE = 9.0, 0.8
 """Where the pars breaks: so far behind the body's back at its middle, and farther back the higher (mm per mm)."""
 
-GAP_MM = 2.0
-"""Width of the defect, which belongs to neither side."""
+GAP_MM, GAP_HU = 2.0, 40.0
+"""Width of the defect, which belongs to neither side, and what fills it as it opens (fibrous tissue; assumed)."""
 
 FACETS_BEHIND_MM, FACETS_ASIDE_MM, FACETS_OVER_MM = 3.0, 4.0, 3.0
 """The facets of a joint lie so far behind the bodies and beside the middle, and begin so far before the plate
@@ -185,10 +185,10 @@ def _(slip: Spondylolisthesis, spine: Spine, aim: Goals, seed: int = 0) -> Propo
             rigid = _all_but_facets(vertebra, below=vertebra is upper)
             anchors.append(Anchor(vertebra.level, Part.ARCH, motion, rigid))
             continue
-        front, back = _broken_arch(upper)
+        front, back, gap = _broken_arch(upper)
         anchors.append(Anchor(slip.at, Part.ARCH, motion, front))
         anchors.append(Anchor(slip.at, Part.FRAGMENT, Motion(vertebra.centre, still), back))
-        tissues.append(Tissue(slip.at, _thin_out))
+        tissues += [Tissue(slip.at, lambda seen: seen.torn(GAP_HU), where) for where in (None, gap)]
     moved = tuple(v.moved(slid[-1]) if v.level <= slip.at else v for v in spine)
     details = {
         "slip_percent": slip.slip_percent,
@@ -261,8 +261,8 @@ def _all_but_facets(vertebra: Vertebra, *, below: bool) -> Where:
     return holds
 
 
-def _broken_arch(vertebra: Vertebra) -> tuple[Where, Where]:
-    """The front of a vertebra that slips and the back of its arch that stays, with the defect between them."""
+def _broken_arch(vertebra: Vertebra) -> tuple[Where, Where, Where]:
+    """The front of a vertebra that slips, the back of its arch that stays, and the defect between them."""
     wall = vertebra.back_mm - PARS_MM
 
     def behind(points: Points) -> Float[np.ndarray, " n"]:
@@ -275,9 +275,8 @@ def _broken_arch(vertebra: Vertebra) -> tuple[Where, Where]:
     def back(points: Points) -> Bool[np.ndarray, " n"]:
         return ~front(points) & (behind(points) > GAP_MM / 2)
 
-    return front, back
+    def gap(points: Points) -> Bool[np.ndarray, " n"]:
+        near = np.abs(points[:, [0, 2]]).max(axis=1) < vertebra.width_mm / 2
+        return near & (points[:, 1] < vertebra.back_mm) & (np.abs(behind(points)) < GAP_MM)
 
-
-def _thin_out(seen: Squeezed) -> Float[np.ndarray, " n"]:
-    """Bone that is torn apart gives its density to the defect: HU over water follow the stretch."""
-    return seen.condensed(np.minimum(seen.density, 1.0))
+    return front, back, gap

@@ -202,7 +202,7 @@ class Search:
         miss = {name: value - measured[name] for name, value in self.asked.items()}
         if not np.isfinite(list(miss.values())).all():
             return False
-        largest = max(abs(value) / self.tolerances[name] for name, value in miss.items())
+        largest = max((abs(value) / self.tolerances[name] for name, value in miss.items()), default=0.0)
         closer = bool(largest < self.least)
         if closer:
             self._best, self._miss, self._gain = self.aim, miss, 1.0
