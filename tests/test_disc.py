@@ -10,6 +10,8 @@ from pydantic import ValidationError
 
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.locate import estimate_spine
+from spinesim.anatomy.measure import measure_discs
+from spinesim.anatomy.plan import Part
 from spinesim.anatomy.reading import read_labels
 from spinesim.anatomy.scan import Scan
 from spinesim.errors import PathologyError
@@ -118,3 +120,32 @@ def test_a_disc_that_the_scan_has_not_is_refused(small_phantom):
     spine, asked = estimate_spine(small_phantom.labels), DiscDegeneration(discs="L4/L5")
     with pytest.raises(PathologyError, match=r"T6/T7.*T12/L1 in this scan.*got L4/L5"):
         propose(asked, spine, goals_of(asked))
+
+
+def test_a_disc_is_wedged_open_to_the_side_that_is_asked(lumbar):
+    spine, opened = estimate_spine(lumbar.labels), []
+    for wedge in (-6.0, 0.0, 6.0):
+        asked = DiscDegeneration(discs=("L3/L4",), wedge_deg=wedge, osteophyte_mm=0)
+        moved = propose(asked, spine, goals_of(asked)).moved
+        (disc,) = [disc for disc in measure_discs(moved) if disc.upper == Level.L3]
+        opened.append(np.rad2deg(disc.coronal_wedge))
+    assert np.diff(opened) == pytest.approx([6, 6], abs=0.2)
+
+
+def test_osteophytes_grow_on_the_sides_that_are_asked(lumbar):
+    spine = estimate_spine(lumbar.labels)
+    asked = DiscDegeneration(discs=("L3/L4",), osteophyte_mm=4, osteophyte_sides=("left",))
+    anchors = [a for a in propose(asked, spine, goals_of(asked)).plan.anchors if a.part is Part.FRAGMENT]
+    assert {anchor.level for anchor in anchors} == {Level.L3, Level.L4}
+    below = [anchor for anchor in anchors if anchor.level == Level.L4]
+    shift = (below[0].motion.last[:3, 3]) @ spine[Level.L4].axes
+    assert shift[0] < -3.5
+    assert abs(shift[1]) < 0.5
+
+
+def test_the_disc_on_the_sacrum_degenerates_too(lumbar):
+    spine, asked = estimate_spine(lumbar.labels), DiscDegeneration(discs=("L5/S",), loss_percent=40)
+    moved = propose(asked, spine, goals_of(asked)).moved
+    before, after = ([d.height_mm for d in measure_discs(s) if d.lower == Level.S][0] for s in (spine, moved))
+    assert after == pytest.approx(0.6 * before, rel=0.05)
+    assert np.allclose(moved[Level.S].centre, spine[Level.S].centre)

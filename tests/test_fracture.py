@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from spinesim.anatomy.canal import measure_canals
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.locate import estimate_spine
 from spinesim.anatomy.measure import height_loss
@@ -104,6 +105,71 @@ def test_every_type_measures_as_it_was_asked(lumbar, asked):
     case = simulate(lumbar, Fracture(level="L1", **asked))
     fracture = case.pathology
     keep_promises(case, "L1", fracture.loss_percent, fracture.type)
+
+
+def body_points(scan, vertebra) -> np.ndarray:
+    """Voxels of a bone in the frame that its vertebra had at rest (mm), in front of the arch."""
+    voxels = np.argwhere(scan.labels.voxels == scan.labels.numbers[vertebra.level])
+    local = (scan.grid.to_world(voxels.astype(float)) - vertebra.centre) @ vertebra.axes
+    return local[local[:, 1] > 1.5 * vertebra.back_mm]
+
+
+@pytest.mark.slow
+def test_what_is_displaced_goes_as_far_as_asked(lumbar, wedged):
+    vertebra = estimate_spine(lumbar.labels)[Level.L1]
+    pushed = simulate(lumbar, Fracture(level="L1", loss_percent=33, retropulsion_mm=5))
+    canals = [measure_canals(case.after.labels, case.after_spine)[Level.L1] for case in (wedged, pushed)]
+    assert canals[0] - canals[1] == pytest.approx(5, abs=1.5)
+    stepped = simulate(lumbar, Fracture(level="L1", loss_percent=33, cortical_step_mm=4))
+    fronts = []
+    for case in (wedged, stepped):
+        points = body_points(case.after, vertebra)
+        upper = points[np.abs(points[:, 0]) < 6]
+        upper = upper[upper[:, 2] > np.quantile(upper[upper[:, 1] > 0.5 * vertebra.depth_mm / 2, 2], 0.8)]
+        fronts.append(upper[:, 1].max())
+    assert fronts[1] - fronts[0] == pytest.approx(4, abs=1.5)
+    split = simulate(lumbar, Fracture(level="L1", loss_percent=33, split_mm=4))
+    depths = []
+    for case in (wedged, split):
+        points = body_points(case.after, vertebra)
+        middle = points[(np.abs(points[:, 0]) < 6) & (np.abs(points[:, 2]) < 4)]
+        depths.append(middle[:, 1].max())
+    assert depths[1] - depths[0] == pytest.approx(4, abs=1.5)
+
+
+@pytest.mark.slow
+def test_a_cleft_holds_what_was_asked(lumbar, wedged):
+    found = {}
+    for cleft, hu in (("fluid", 10.0), ("gas", -700.0)):
+        case = simulate(lumbar, Fracture(level="L1", loss_percent=33, cleft=cleft))
+        changed = np.abs(case.after.image.hu() - wedged.after.image.hu()) > 20
+        assert set(np.unique(case.after.labels.voxels[changed])) == {lumbar.labels.numbers[Level.L1]}
+        found[cleft] = case.after.image.hu()[changed]
+        assert np.median(found[cleft]) == pytest.approx(hu, abs=40)
+    assert len(found["gas"]) > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_lateral_wedge_is_low_on_its_side(lumbar, side):
+    case = simulate(lumbar, Fracture(level="L1", loss_percent=30, position=side))
+    outcome = outcome_of(case.pathology, case.after_measures, case.before_measures)
+    other = "right" if side == "left" else "left"
+    assert outcome[f"{side}_loss_percent"] > 25 > 10 > outcome[f"{other}_loss_percent"]
+    lean = case.after_spine[Level.T11].axes[:, 2] @ case.before_spine.patient_axes[:, 0]
+    assert (lean > 0.03) if side == "right" else (lean < -0.03)
+
+
+def test_discs_above_take_the_share_of_the_angle_back_that_is_asked(lumbar):
+    spine, leans = estimate_spine(lumbar.labels), []
+    for share in (0.0, 0.5, 1.0):
+        fracture = Fracture(level="L2", loss_percent=40, compensation=share)
+        moved = propose(fracture, spine, goals_of(fracture)).moved
+        own = spine[Level.T10].axes.T @ moved[Level.T10].axes
+        leans.append(float(np.rad2deg(np.arctan2(own[1, 2], own[2, 2]))))
+    assert leans[0] > 10
+    assert leans[1] == pytest.approx(leans[0] / 2, rel=0.05)
+    assert leans[2] == pytest.approx(0, abs=0.05 * leans[0])
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ GENANT_LOSS = (0.20, 0.25, 0.40)
 class Disc:
     """The space between two measured end plates: height in mm, wedge in radians.
 
-    ``coronal_wedge`` is positive when the disc opens to the patient's left, ``sagittal_wedge`` when it opens forward.
+    ``coronal_wedge`` is positive when the disc opens to the patient's right, ``sagittal_wedge`` when it opens forward.
     """
 
     upper: Level
