@@ -29,7 +29,7 @@ COLUMNS = {
 LEGEND = """\
 Each level: tilt of its upper and lower end plate from the front and its axial turn (degrees, positive to the patient's
 right); heights of its body (mm) and Genant grade; height (mm) of the disc below and its wedge from the front, positive
-when it opens to the left, and from the side, positive when it opens forward (degrees)."""
+when it opens to the right, and from the side, positive when it opens forward (degrees)."""
 
 
 @click.command()

@@ -58,6 +58,7 @@ def body_rms(case, vertebra) -> float:
     return rms_from_rigid(case.after.grid.to_world(voxels[body].astype(float)), sources[body])
 
 
+@pytest.mark.slow
 def test_an_isthmic_slip_leaves_the_back_of_the_arch_behind_with_its_label(lumbar):
     case = simulate(lumbar, Spondylolisthesis(level="L5", slip_percent=60))
     keep_promises(case)
