@@ -93,6 +93,16 @@ class Anchor:
 
 
 @dataclass(frozen=True, eq=False)
+class Region:
+    """What moves and is no part of a vertebra: ``where`` holds for its points at rest (world, mm), inside a ball."""
+
+    centre: Float[np.ndarray, " 3"]
+    radius_mm: float
+    where: Where
+    motion: Motion
+
+
+@dataclass(frozen=True, eq=False)
 class Squeezed:
     """What a tissue change sees of voxels of the result, row by row.
 
@@ -175,7 +185,7 @@ class Plan:
 
     ``tissues`` change after the warp, in their order, and ``masses`` grow after them. ``detail_mm`` is the finest shape
     that the anchors make, if they make one. The space around the patient holds still, unless it is given a motion
-    (``around``).
+    (``around``). ``regions`` move beside the anchors.
     """
 
     anchors: tuple[Anchor, ...]
@@ -183,6 +193,7 @@ class Plan:
     detail_mm: float = np.inf
     around: Motion | None = None
     masses: tuple[Mass, ...] = ()
+    regions: tuple[Region, ...] = ()
 
     @property
     def travel_mm(self) -> float:
@@ -199,7 +210,7 @@ class Plan:
         Raises
         ------
         PathologyError
-            When both divide one level, or they have not the same levels.
+            When both divide one level, they have not the same levels, or one moves what is no vertebra.
         """
         anchors: list[Anchor] = []
         for level in dict.fromkeys(anchor.level for anchor in (*self.anchors, *later.anchors)):
@@ -215,6 +226,11 @@ class Plan:
                 which = b if len(first) == 1 else a
                 anchors.append(Anchor(level, which.part, a.motion.then(b.motion), which.where))
         detail = min(self.detail_mm, later.detail_mm)
+        if self.regions or later.regions:
+            raise PathologyError(
+                "plan: expected parts of vertebrae to move where several pathologies are planned, got a region of "
+                "another structure; simulate that one by itself"
+            )
         ways = [plan.around for plan in (self, later) if plan.around]
         around = ways[0].then(ways[1]) if len(ways) > 1 else next(iter(ways), None)
         return Plan(tuple(anchors), (*self.tissues, *later.tissues), detail, around, (*self.masses, *later.masses))

@@ -19,7 +19,7 @@ from spinesim.anatomy.threads import map_threads
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.field import Field
 from spinesim.deform.flow import FlowSettings, Held, follow_flow
-from spinesim.deform.regions import DistanceMap, measure_distances
+from spinesim.deform.regions import DistanceMap, measure_distances, measure_region
 from spinesim.deform.solids import Solid
 from spinesim.deform.torch_kernels import CPU
 from spinesim.deform.unfold import unfold
@@ -124,7 +124,8 @@ def build_deformation(
 def _anchors(scan: Scan, spine: Spine, plan: Plan, shell_mm: float) -> list[Held]:
     """What moves: each anchor's distance map and motion."""
     maps = map_threads(lambda a: measure_distances(scan.labels, spine[a.level], a, shell_mm), plan.anchors)
-    return [(distance, anchor.motion) for distance, anchor in zip(maps, plan.anchors, strict=True)]
+    bones = [(distance, anchor.motion) for distance, anchor in zip(maps, plan.anchors, strict=True)]
+    return [*bones, *((measure_region(region), region.motion) for region in plan.regions)]
 
 
 def _surroundings(scan: Scan, plan: Plan) -> list[Held]:

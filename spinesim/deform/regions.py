@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.grid import Grid
-from spinesim.anatomy.plan import Anchor, Part, Where
+from spinesim.anatomy.plan import Anchor, Part, Region, Where
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.vertebra import Vertebra
 from spinesim.errors import PathologyError
@@ -81,6 +81,20 @@ def measure_distances(labels: LabelMap, vertebra: Vertebra, anchor: Anchor, shel
     half_block = (factor - 1) * grid.spacing_mm / 2
     distance = ndimage.distance_transform_edt(~own, sampling=coarse.spacing_mm) - np.linalg.norm(half_block)
     return DistanceMap(np.maximum(distance, 0).astype(np.float32), coarse, divided=anchor.part is not Part.WHOLE)
+
+
+def measure_region(region: Region) -> DistanceMap:
+    """Measure the distance to a region that is no part of a vertebra, on a grid of its own around it."""
+    half = np.ceil((region.radius_mm + MARGIN_MM) / BLOCK_MM)
+    affine = np.diag([BLOCK_MM, BLOCK_MM, BLOCK_MM, 1.0])
+    affine[:3, 3] = region.centre - half * BLOCK_MM
+    side = int(2 * half + 1)
+    grid = Grid((side, side, side), affine)
+    own = region.where(grid.to_world(np.indices(grid.shape).reshape(3, -1).T.astype(float))).reshape(grid.shape)
+    if not own.any():
+        raise PathologyError("flow: expected a region of some millimetres, got less; ask for more")
+    distance = ndimage.distance_transform_edt(~own, sampling=grid.spacing_mm)
+    return DistanceMap(distance.astype(np.float32), grid, divided=True)
 
 
 def _block_frame(box: Box, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

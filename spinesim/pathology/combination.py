@@ -79,6 +79,12 @@ class Combination(Pathology):
             raise ValueError(f"expected each pathology once, got {count} times {name}; leave all but one out")
         if any(isinstance(pathology, Combination) for pathology in pathologies):
             raise ValueError("expected single pathologies, got a combination among them; name its parts")
+        alone = [each.title for each in pathologies if each.goes_alone]
+        if alone and len(pathologies) > 1:
+            raise ValueError(
+                f"expected the {alone[0]} by itself, for it moves what is no vertebra, got others beside it; "
+                "simulate one on the result of the other"
+            )
         resizing, held = (
             [each.title for each in pathologies if getattr(each, flag)] for flag in ("resizes", "against_native")
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,10 +12,22 @@ from pydantic import Field, field_validator, model_validator
 
 from spinesim.anatomy.levels import Level, parse_level
 from spinesim.anatomy.measure import Measures, ball_diameter_mm, ball_volume_ml
-from spinesim.anatomy.plan import Anchor, Mass, Motion, Part, Plan, Points, Squeezed, Where, even_motion, hold_still
+from spinesim.anatomy.plan import (
+    Anchor,
+    Mass,
+    Motion,
+    Part,
+    Plan,
+    Points,
+    Region,
+    Squeezed,
+    Where,
+    even_motion,
+    hold_still,
+)
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.schemes import STRUCTURES
-from spinesim.anatomy.vertebra import Spine, Vertebra
+from spinesim.anatomy.vertebra import Spine
 from spinesim.errors import LabelError
 from spinesim.pathology.lump import draw_lump
 from spinesim.pathology.proposal import (
@@ -59,6 +71,9 @@ PUSHED, CORE_FROM = 20, 0.6
 """The sides of an expanding lesion's core that are carried outwards, from this share of its radius. (A core that were
 scaled as one would pull at tissue the more, the farther away it is.)"""
 
+DETAIL_MM = 1.5
+"""Finest shape that an expanding lesion makes."""
+
 RIM = 1.3
 """A vertebra gives way to an expanding lesion as far out as so many of its radii."""
 
@@ -90,8 +105,8 @@ class Lesion(Pathology):
     irregularity, spiculation : float
         From 0 to 1: uneven sides, and rays.
     expansion : float
-        Share of its volume that pushes the bone of its vertebra apart instead of taking its place: what lies around is
-        pressed together, and where the cortex is near it bulges.
+        Share of its volume that pushes its structure apart instead of taking its place: what lies around is pressed
+        together, and where the surface is near it bulges. In other structures than vertebrae only by itself.
     breach : bool
         Whether it grows through the cortex or the boundary of its structure.
     label : int, optional
@@ -138,8 +153,6 @@ class Lesion(Pathology):
     def _fits(self) -> Lesion:
         if (self.diameter_mm is None) == (self.volume_ml is None):
             raise ValueError("expected either a diameter or a volume, got none or both; give one of them")
-        if self.expansion and self.at is None:
-            raise ValueError(f"expected an expansion in vertebrae only, got one in {self.structure}; leave it out")
         if self.offset_mm is not None and self.at is None:
             raise ValueError(f"expected an offset in vertebrae only, got one in {self.structure}; give centre_mm")
         if sum([self.offset_mm is not None, self.centre_mm is not None, bool(self.side or self.position)]) > 1:
@@ -156,7 +169,7 @@ class Lesion(Pathology):
         """Where it is."""
         return self.structure
 
-    @cached_property
+    @property
     def at(self) -> Level | None:
         """The level that it is in, if it is in one."""
         return Level[self.structure] if self.structure in Level.__members__ else None
@@ -165,6 +178,11 @@ class Lesion(Pathology):
     def matter(self) -> Type:
         """What it is made of, asked or usual."""
         return self.type or ("solid" if self.at is None else "lytic")
+
+    @property
+    def goes_alone(self) -> bool:
+        """What it pushes apart is no vertebra, which a curve would move."""
+        return bool(self.expansion) and self.at is None
 
     @property
     def excuses(self) -> frozenset[str]:
@@ -240,6 +258,9 @@ def _(lesion: Lesion, measures: Measures, native: Measures) -> Mapping[str, Any]
 
 @seat.register
 def _(lesion: Lesion, labels: LabelMap, spine: Spine, seed: int) -> Lesion:
+    number = structure_number(lesion.structure, labels)
+    if lesion.at is None and number in labels.levels:
+        lesion = lesion.model_copy(update={"structure": labels.levels[number].name})
     radius = ball_diameter_mm(lesion.volume) / 2
     site = find_site(lesion.title, lesion.structure, labels, spine, lesion.cortex_mm)
     if lesion.centre_mm is not None:
@@ -250,7 +271,6 @@ def _(lesion: Lesion, labels: LabelMap, spine: Spine, seed: int) -> Lesion:
         ways = tuple(way for way in (lesion.side, lesion.position) if way)
         centre = site.draw(ways, radius, rng=np.random.default_rng((seed, *lesion.structure.encode())))
     site.require(centre, lesion.volume, breach=lesion.breach)
-    number = structure_number(lesion.structure, labels)
     place = site.axes.T @ (centre - site.middle) if site.level else centre
     at = tuple(round(float(mm), 2) for mm in place)
     found = {"offset_mm": at, "centre_mm": None} if site.level else {"offset_mm": None, "centre_mm": at}
@@ -275,29 +295,20 @@ def _(lesion: Lesion, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
         lesion.cortex_mm,
         lesion.breach,
     )
-    anchors = [
-        anchor for vertebra in spine for anchor in _anchors(lesion, vertebra, centre, ball_diameter_mm(volume) / 2)
-    ]
     details = {"type": lesion.matter, "volume_ml": volume, "doubling_days": lesion.doubling}
-    return Proposal(Plan(tuple(anchors), detail_mm=_detail(lesion), masses=(mass,)), spine, details)
+    still = tuple(Anchor(v.level, Part.WHOLE, Motion(v.centre, hold_still())) for v in spine)
+    plan = Plan(still, masses=(mass,))
+    if lesion.expansion:
+        plan = _expanding(lesion, plan, spine, centre, ball_diameter_mm(volume) / 2)
+    return Proposal(plan, spine, details)
 
 
-def _detail(lesion: Lesion) -> float:
-    return 1.5 if lesion.expansion else np.inf
-
-
-def _anchors(lesion: Lesion, vertebra: Vertebra, centre: Float[np.ndarray, " 3"], radius_mm: float) -> Iterator[Anchor]:
-    """Every bone stays; that of an expanding lesion makes room for its core, whose sides are carried outwards."""
-    still = hold_still()
-    if vertebra.level != lesion.at or not lesion.expansion:
-        yield Anchor(vertebra.level, Part.WHOLE, Motion(vertebra.centre, still))
-        return
+def _expanding(lesion: Lesion, plan: Plan, spine: Spine, centre: Float[np.ndarray, " 3"], radius_mm: float) -> Plan:
+    """Make room for a lesion: the sides of its core are carried outwards; a vertebra's bone stays beyond its rim."""
     core_mm = radius_mm * (1 - lesion.expansion) ** (1 / 3)
-
-    def beyond(points: Points) -> Bool[np.ndarray, " n"]:
-        return np.linalg.norm(points - centre, axis=1) > RIM * radius_mm
-
-    yield Anchor(vertebra.level, Part.ARCH, Motion(vertebra.centre, still), beyond)
+    origin, axes = np.zeros(3), np.eye(3)
+    if lesion.at is not None:
+        origin, axes = spine[lesion.at].centre, spine[lesion.at].axes
     sides = _even_directions(PUSHED)
 
     def pushed(side: int) -> Where:
@@ -308,10 +319,22 @@ def _anchors(lesion: Lesion, vertebra: Vertebra, centre: Float[np.ndarray, " 3"]
 
         return where
 
-    for side, outward in enumerate(sides):
-        shift = (radius_mm - core_mm) * vertebra.axes @ outward
-        pivot = vertebra.centre + vertebra.axes @ (centre + core_mm * outward)
-        yield Anchor(vertebra.level, Part.SIDE, Motion(pivot, even_motion(pivot, None, shift)), pushed(side))
+    def motion(outward: Float[np.ndarray, " 3"]) -> Motion:
+        pivot = origin + axes @ (centre + core_mm * outward)
+        return Motion(pivot, even_motion(pivot, None, (radius_mm - core_mm) * axes @ outward))
+
+    if lesion.at is None:
+        regions = tuple(Region(centre, core_mm, pushed(side), motion(way)) for side, way in enumerate(sides))
+        return replace(plan, regions=regions, detail_mm=DETAIL_MM)
+
+    def beyond(points: Points) -> Bool[np.ndarray, " n"]:
+        return np.linalg.norm(points - centre, axis=1) > RIM * radius_mm
+
+    others = [anchor for anchor in plan.anchors if anchor.level != lesion.at]
+    own = [Anchor(lesion.at, Part.ARCH, Motion(origin, hold_still()), beyond)]
+    own += [Anchor(lesion.at, Part.SIDE, motion(way), pushed(side)) for side, way in enumerate(sides)]
+    anchors = tuple(sorted([*others, *own], key=lambda anchor: anchor.level))
+    return replace(plan, anchors=anchors, detail_mm=DETAIL_MM)
 
 
 def _even_directions(count: int) -> Float[np.ndarray, "n 3"]:

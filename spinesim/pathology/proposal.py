@@ -52,6 +52,11 @@ class Pathology(BaseModel):
         return frozenset()
 
     @property
+    def goes_alone(self) -> bool:
+        """Whether it cannot be planned together with others."""
+        return False
+
+    @property
     def needs_structures(self) -> bool:
         """Whether a label map of vertebrae alone is not enough."""
         return False

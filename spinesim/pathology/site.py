@@ -51,7 +51,7 @@ def structure_number(structure: str, labels: LabelMap) -> int:
     named = {number: name for name, number in STRUCTURES.items()} if labels.scheme == "totalsegmentator" else {}
     names = {number: level.name for level, number in labels.numbers.items()}
     here = {names.get(number, named.get(number, f"label {number}")): number for number in labels.present}
-    number = here.get(structure)
+    number = here.get(structure, here.get("S") if structure == "sacrum" else None)
     if structure.startswith("label "):
         number = int(structure.removeprefix("label "))
     if number is None or number not in labels.boxes:
