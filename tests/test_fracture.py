@@ -21,7 +21,7 @@ from spinesim.pathology.crush import Break, Displaced, break_body
 from spinesim.pathology.fracture import Fracture
 from spinesim.pathology.proposal import goals_of, outcome_of, propose, settle
 from spinesim.phantom import PhantomParameters, build_phantom
-from spinesim.series.case import simulate
+from spinesim.series.case import Search, simulate
 from spinesim.series.fidelity import bone_fidelity
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -196,6 +196,16 @@ def test_a_curve_and_two_fractures_go_into_one_field():
     for asked, measured, _ in case.goals.values():
         assert abs(asked - measured) <= 1.0
     assert case.deformation.jacobian[0] > 0
+
+
+def test_an_aim_is_looked_for_between_too_little_and_too_much():
+    search = Search({"loss": 36.0}, {"loss": 36.0}, {"loss": 2.0})
+    for _ in range(12):  # a step: 31 and more below it, 39 and more above
+        low, high = (30.0, 32.0)
+        aim = search.aim["loss"]
+        measured = aim + 1 if aim < low else aim + 6 if aim > high else aim + 1 + 5 * (aim - low) / (high - low)
+        search.learn({"loss": measured})
+    assert search.least < 0.1
 
 
 def test_a_drawn_fracture_is_done_again_from_its_record():

@@ -29,7 +29,8 @@ def keep_promises(case, tolerance_percent: float = 0.5) -> None:
     for name, (asked, measured, _) in case.goals.items():
         assert abs(asked - measured) <= (tolerance_percent if name == "growth_percent" else 1.0)
     assert case.deformation.jacobian[0] > 0
-    faces = [case.after.labels.voxels.take(end, axis=axis) for axis in range(3) for end in (0, -1)]
+    scans = (case.before, case.after)
+    faces = [scan.labels.voxels.take(end, axis=axis) for scan in scans for axis in range(3) for end in (0, -1)]
     cut = {number for face in faces for number in np.unique(face)}
     whole = {v.level.name for v in case.before_spine.whole if case.before.labels.numbers[v.level] not in cut}
     for level, (rms, volume) in bone_fidelity(case).items():

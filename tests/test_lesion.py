@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from hypothesis import given
@@ -173,9 +174,12 @@ def test_a_real_vertebra_gets_its_lesion(asked):
 
 
 def test_the_mask_is_written_beside_the_labels(small_phantom, tmp_path):
-    files = write_case(simulate(small_phantom, Lesion(structure="T9", diameter_mm=12)), tmp_path / "out")
+    case = simulate(small_phantom, Lesion(structure="T9", diameter_mm=12))
+    files = write_case(case, tmp_path / "out")
     assert files["lesions"].name == "sub-phantom_desc-lesion_msk.nii.gz"
-    assert files["lesions"].is_file()
+    written = nibabel.load(files["lesions"])
+    assert np.array_equal(np.asarray(written.dataobj), case.masses.voxels)
+    assert np.allclose(written.affine, nibabel.load(files["labels"]).affine)
 
 
 @given(
@@ -192,6 +196,15 @@ def test_every_law_grows_to_the_size_that_was_asked(law, doubling, months, share
 def test_an_exponential_lesion_doubles_in_its_time():
     lesion = Lesion(structure="L1", volume_ml=4, over_months=12, doubling_days=365.25 / 2)
     assert [lesion.volume_at(months) for months in (0, 6, 12)] == pytest.approx([1, 2, 4])
+    by_surface = lesion.model_copy(update={"law": "power"})
+    assert by_surface.volume_at(6) == pytest.approx(2)
+
+
+def test_time_does_not_move_a_lesion(whole):
+    spine = estimate_spine(whole.labels)
+    grown = {"structure": "L1", "diameter_mm": 15, "over_months": 12}
+    places = {seat(Lesion(**grown, months=m), whole.labels, spine, 0).offset_mm for m in (6.0, 9.0, 12.0)}
+    assert len(places) == 1
 
 
 @pytest.mark.parametrize(

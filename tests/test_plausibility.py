@@ -59,6 +59,8 @@ def test_the_command_line_allows_it_too(small_files, tmp_path):
 
 def test_all_parts_of_a_combination_are_allowed():
     parts = Combination(pathologies=[{"kind": "fracture", "level": "T9", "genant_grade": 1}]).allowed()
+    one = {"kind": "fracture", "level": "T9", "genant_grade": 1, "allow_implausible": True}
+    assert Combination(pathologies=[one, {"kind": "fracture", "level": "T7", "genant_grade": 1}]).may_be_implausible
     assert parts.allow_implausible
     assert all(part.allow_implausible for part in parts.pathologies)
 

@@ -63,6 +63,7 @@ UNDERSTOOD = {
     "a 3 cm smooth mass in the liver": [Lesion(structure="liver", diameter_mm=30, irregularity=0)],
     # growing up
     "skeletal growth of a girl from age 10 to 14": [Growth(sex="female", from_age=10, to_age=14)],
+    "growth of a girl from age 10 to 14": [Growth(sex="female", from_age=10, to_age=14)],
     "a boy growing from 12 to 15 years": [Growth(sex="male", from_age=12, to_age=15)],
     "growth spurt of a girl, aged 11 years, over 18 months": [Growth(sex="female", from_age=11, to_age=12.5)],
     "a girl growing from 11 to 13, with a 40 degree right scoliosis at T8": [

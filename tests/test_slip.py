@@ -15,7 +15,8 @@ from spinesim.anatomy.plan import Part
 from spinesim.anatomy.reading import read_labels
 from spinesim.anatomy.scan import Scan
 from spinesim.errors import PathologyError
-from spinesim.pathology.proposal import goals_of, outcome_of, propose, settle
+from spinesim.pathology.combination import Combination
+from spinesim.pathology.proposal import goals_of, outcome_of, propose, seat, settle
 from spinesim.pathology.slip import Spondylolisthesis
 from spinesim.phantom import PhantomParameters, build_phantom
 from spinesim.series.case import simulate
@@ -131,3 +132,15 @@ def test_a_level_without_one_below_it_is_refused(small_phantom):
     spine, slip = estimate_spine(small_phantom.labels), Spondylolisthesis(level="L1", slip_percent=20)
     with pytest.raises(PathologyError, match=r"T6, .*T12 in this scan.*got L1"):
         propose(slip, spine, goals_of(slip))
+
+
+def test_facets_stay_free_whatever_is_planned_beside_the_slip(lumbar):
+    spine = estimate_spine(lumbar.labels)
+    parts = [{"kind": "spondylolisthesis", "level": "L4", "slip_percent": 18}]
+    parts += [{"kind": "lesion", "structure": "L2", "diameter_mm": 12}]
+    both = seat(Combination(pathologies=parts), lumbar.labels, spine, 0)
+    divided = {a.level for a in propose(both, spine, goals_of(both)).plan.anchors if a.part is not Part.WHOLE}
+    assert divided == {Level.L4, Level.L5}
+    grown = {"kind": "growth", "sex": "female", "from_age": 10, "to_age": 14}
+    with pytest.raises(ValidationError, match="sizes that bones have in the scan"):
+        Combination(pathologies=[parts[0], grown])

@@ -215,7 +215,7 @@ class Plan:
         anchors: list[Anchor] = []
         for level in dict.fromkeys(anchor.level for anchor in (*self.anchors, *later.anchors)):
             first, second = ([a for a in plan.anchors if a.level == level] for plan in (self, later))
-            if len(first) > 1 and len(second) > 1:
+            if all(any(anchor.part is not Part.WHOLE for anchor in anchors) for anchors in (first, second)):
                 raise PathologyError(
                     f"plan: expected one pathology to change the shape of {level.name}, got two; "
                     "ask for one of them, or for another level"
@@ -223,7 +223,7 @@ class Plan:
             if not first or not second:
                 raise PathologyError(f"plan: expected both parts to move {level.name}, got one; plan them on one spine")
             for a, b in itertools.product(first, second):
-                which = b if len(first) == 1 else a
+                which = b if a.part is Part.WHOLE else a
                 anchors.append(Anchor(level, which.part, a.motion.then(b.motion), which.where))
         detail = min(self.detail_mm, later.detail_mm)
         if self.regions or later.regions:
@@ -231,8 +231,10 @@ class Plan:
                 "plan: expected parts of vertebrae to move where several pathologies are planned, got a region of "
                 "another structure; simulate that one by itself"
             )
-        ways = [plan.around for plan in (self, later) if plan.around]
-        around = ways[0].then(ways[1]) if len(ways) > 1 else next(iter(ways), None)
+        around = None
+        if self.around or later.around:
+            still = Motion(np.zeros(3), hold_still())
+            around = (self.around or still).then(later.around or still)
         return Plan(tuple(anchors), (*self.tissues, *later.tissues), detail, around, (*self.masses, *later.masses))
 
 

@@ -94,7 +94,7 @@ def _site(after: Scan, spine: Spine, mass: Mass, field: Field) -> _Site:
         centre, frame = vertebra.centre, vertebra.axes
         number = labels.numbers.get(mass.structure, 0)
     radius = float(np.cbrt(3000 * mass.volume_ml / (4 * np.pi)))
-    box = _around(centre + frame @ mass.centre, WIDER * radius + MARGIN_MM, field, grid)
+    box = _around(mass.name, centre + frame @ mass.centre, WIDER * radius + MARGIN_MM, field, grid)
     sources, density = field.block(grid, box)
     rest = (sources - centre) @ frame
     reach = mass.reach(rest.reshape(-1, 3)).reshape(density.shape)
@@ -111,7 +111,7 @@ def _site(after: Scan, spine: Spine, mass: Mass, field: Field) -> _Site:
     return _Site(box, rest, density, reach, own, allowed)
 
 
-def _around(centre: Float[np.ndarray, " 3"], radius_mm: float, field: Field, grid: Grid) -> Box:
+def _around(name: str, centre: Float[np.ndarray, " 3"], radius_mm: float, field: Field, grid: Grid) -> Box:
     """Box of output voxels whose tissue comes from around a point at rest.
 
     Raises
@@ -128,7 +128,10 @@ def _around(centre: Float[np.ndarray, " 3"], radius_mm: float, field: Field, gri
         low = np.clip(np.floor(voxels.min(axis=0)).astype(int), 0, grid.shape)
         high = np.clip(np.ceil(voxels.max(axis=0)).astype(int) + 1, 0, grid.shape)
     if (high - low < 2).any():
-        raise PathologyError("mass: expected its place in the field of view, got one that has left it; take --grid fit")
+        raise PathologyError(
+            f"{name}: expected its place in the field of view of the result, got one that has left it; "
+            "choose another place, or ask for less beside it"
+        )
     i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     return i, j, k
 
@@ -152,8 +155,10 @@ def _take(site: _Site, mass: Mass, grid: Grid) -> Bool[np.ndarray, "a b c"]:
     taken = _grown(site, high, first)
     spare = np.count_nonzero(taken) - wanted
     last = np.flatnonzero(taken & ~_grown(site, low, first))
-    taken.ravel()[last[: max(spare, 0)]] = False
-    return taken
+    farthest = last[np.argsort(-site.reach.ravel()[last], kind="stable")]
+    taken.ravel()[farthest[: max(spare, 0)]] = False
+    pieces, _ = ndimage.label(taken)
+    return pieces == pieces.ravel()[first]
 
 
 def _grown(site: _Site, reach: float, first: int) -> Bool[np.ndarray, "a b c"]:

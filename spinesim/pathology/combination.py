@@ -31,8 +31,8 @@ from spinesim.pathology.proposal import (
 class Combination(Pathology):
     """Pathologies of one spine.
 
-    They are planned in the order of their stages (growth, curves, slips, fractures; of one stage in the order given),
-    each for the spine that the ones before it lead to, and carried out in one field.
+    They are planned in the order of their stages (growth, curves, sagittal angles, slips, discs, fractures, lesions; of
+    one stage in the order given), each for the spine that the ones before it lead to, and carried out in one field.
 
     Parameters
     ----------
@@ -49,6 +49,11 @@ class Combination(Pathology):
         """The same, each of them allowed to be implausible."""
         parts = tuple(each.allowed() for each in self.pathologies)
         return self.model_copy(update={"pathologies": parts, "allow_implausible": True})
+
+    @property
+    def may_be_implausible(self) -> bool:
+        """Whether one of them may be."""
+        return self.allow_implausible or any(each.may_be_implausible for each in self.pathologies)
 
     @property
     def excuses(self) -> frozenset[str]:
@@ -85,12 +90,10 @@ class Combination(Pathology):
                 f"expected the {alone[0]} by itself, for it moves what is no vertebra, got others beside it; "
                 "simulate one on the result of the other"
             )
-        resizing, held = (
-            [each.title for each in pathologies if getattr(each, flag)] for flag in ("resizes", "against_native")
-        )
+        resizing, held = ([each.title for each in pathologies if getattr(each, flag)] for flag in ("resizes", "sized"))
         if resizing and held:
             raise ValueError(
-                f"expected no {resizing[0]} together with a {held[0]}, whose sizes are held against those of the scan; "
+                f"expected no {resizing[0]} together with {held[0]}, told by the sizes that bones have in the scan; "
                 "simulate one on the result of the other"
             )
         goals = Counter(name for pathology in pathologies for name in goals_of(pathology))
@@ -107,6 +110,9 @@ def _(combination: Combination, seed: int) -> Combination:
 @seat.register
 def _(combination: Combination, labels: LabelMap, spine: Spine, seed: int) -> Combination:
     seated = tuple(seat(each, labels, spine, seed) for each in combination.pathologies)
+    titles = [str(getattr(each, "title", "")) for each in seated]
+    if len(set(titles)) < len(titles):
+        raise PathologyError(f"combination: expected each place once, got {', '.join(titles)}; leave one out")
     return combination.model_copy(update={"pathologies": seated})
 
 

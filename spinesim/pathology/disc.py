@@ -87,7 +87,7 @@ class DiscDegeneration(Pathology):
 
     kind: ClassVar[str] = "disc"
     stage: ClassVar[int] = 4
-    against_native: ClassVar[bool] = True
+    sized: ClassVar[bool] = True
 
     discs: tuple[str, ...] = Field(min_length=1)
     pfirrmann_grade: Literal[3, 4, 5] = 4

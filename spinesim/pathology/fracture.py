@@ -100,7 +100,7 @@ class Fracture(Pathology):
 
     kind: ClassVar[str] = "fracture"
     stage: ClassVar[int] = 5
-    against_native: ClassVar[bool] = True
+    sized: ClassVar[bool] = True
 
     level: str
     type: Type = "wedge"

@@ -42,8 +42,8 @@ BREADTH = 0.85
 SKIN_DEPTHS = 2.2
 """The skin of the back, which keeps lying on the table, is so many depths of a body behind its centre (assumed)."""
 
-TOLERANCE_PERCENT = 0.5
-"""How far growth in length may be missed."""
+TOLERANCE_PERCENT, TOLERANCE_SHARE = 0.5, 0.02
+"""How far growth in length may be missed: in points, or as a share of a long growth."""
 
 
 class Growth(Pathology):
@@ -102,7 +102,7 @@ def _(growth: Growth) -> Goals:
 
 @tolerances_of.register
 def _(growth: Growth) -> Goals:
-    return {"growth_percent": TOLERANCE_PERCENT}
+    return {"growth_percent": max(TOLERANCE_PERCENT, TOLERANCE_SHARE * growth.percent)}
 
 
 @read_goals.register

@@ -28,7 +28,7 @@ from spinesim.anatomy.plan import (
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.schemes import STRUCTURES
 from spinesim.anatomy.vertebra import Spine
-from spinesim.errors import LabelError
+from spinesim.errors import LabelError, PathologyError
 from spinesim.pathology.lump import draw_lump
 from spinesim.pathology.proposal import (
     Goals,
@@ -71,6 +71,9 @@ PUSHED, CORE_FROM = 20, 0.6
 """The sides of an expanding lesion's core that are carried outwards, from this share of its radius. (A core that were
 scaled as one would pull at tissue the more, the farther away it is.)"""
 
+CORE_VOXELS = 2.0
+"""The core of an expanding lesion has a radius of so many voxels at least."""
+
 DETAIL_MM = 1.5
 """Finest shape that an expanding lesion makes."""
 
@@ -101,7 +104,7 @@ class Lesion(Pathology):
     law : {"exponential", "gompertz", "power"}
         How its volume grows; ``power`` by its surface.
     doubling_days : float, optional
-        In which its volume doubles; by default usual for the type.
+        In which its volume has doubled at last; by default usual for the type.
     irregularity, spiculation : float
         From 0 to 1: uneven sides, and rays.
     expansion : float
@@ -221,7 +224,7 @@ class Lesion(Pathology):
         if self.law == "exponential":
             return self.grown_ml * 2 ** (-left / doubling)
         if self.law == "power":
-            return self.grown_ml * max(0.0, 1 - (2 ** (1 / 3) - 1) * left / doubling) ** 3
+            return self.grown_ml * max(0.0, 1 - (1 - 2 ** (-1 / 3)) * left / doubling) ** 3
         first = np.log(2) / doubling  # the rate at the end of the time, which slows towards the capacity
         fade = first / np.log(CARRYING_CAPACITY)
         return float(self.grown_ml * np.exp(-np.log(CARRYING_CAPACITY) * (np.exp(fade * left) - 1)))
@@ -261,7 +264,7 @@ def _(lesion: Lesion, labels: LabelMap, spine: Spine, seed: int) -> Lesion:
     number = structure_number(lesion.structure, labels)
     if lesion.at is None and number in labels.levels:
         lesion = lesion.model_copy(update={"structure": labels.levels[number].name})
-    radius = ball_diameter_mm(lesion.volume) / 2
+    radius = ball_diameter_mm(lesion.grown_ml) / 2
     site = find_site(lesion.title, lesion.structure, labels, spine, lesion.cortex_mm)
     if lesion.centre_mm is not None:
         centre = np.array(lesion.centre_mm)
@@ -271,6 +274,12 @@ def _(lesion: Lesion, labels: LabelMap, spine: Spine, seed: int) -> Lesion:
         ways = tuple(way for way in (lesion.side, lesion.position) if way)
         centre = site.draw(ways, radius, rng=np.random.default_rng((seed, *lesion.structure.encode())))
     site.require(centre, lesion.volume, breach=lesion.breach)
+    least_mm = 2 * CORE_VOXELS * float(labels.grid.spacing_mm.max()) / (1 - lesion.expansion) ** (1 / 3)
+    if lesion.expansion and ball_diameter_mm(lesion.volume) < least_mm:
+        raise PathologyError(
+            f"{lesion.title}: expected an expanding one of {least_mm:.0f} mm or more on these voxels, got "
+            f"{ball_diameter_mm(lesion.volume):.0f} mm; ask for more, for no expansion, or take smaller voxels"
+        )
     place = site.axes.T @ (centre - site.middle) if site.level else centre
     at = tuple(round(float(mm), 2) for mm in place)
     found = {"offset_mm": at, "centre_mm": None} if site.level else {"offset_mm": None, "centre_mm": at}

@@ -64,11 +64,12 @@ class ProcessFracture(Pathology):
     displacement_mm : float
         How far its fragment leaves its place.
     cut_mm : float, optional
-        Where it breaks, from the body's centre towards the tip; found by itself.
+        Where it breaks, from the body's centre towards the tip; by default half-way from its root to its tip.
     """
 
     kind: ClassVar[str] = "process_fracture"
     stage: ClassVar[int] = 5
+    sized: ClassVar[bool] = True
 
     level: str
     process: Process = "spinous"
@@ -113,7 +114,13 @@ def _(fracture: ProcessFracture, labels: LabelMap, spine: Spine, seed: int) -> P
             f"fracture of {fracture.place}: expected a process of {SHORTEST_MM:g} mm or more, got "
             f"{max(tip - root, 0):.0f} mm in the labels; choose another"
         )
-    return fracture.model_copy(update={"cut_mm": round(tip - BROKEN_SHARE * (tip - root), 2)})
+    cut = fracture.cut_mm if fracture.cut_mm is not None else round(tip - BROKEN_SHARE * (tip - root), 2)
+    if not root < cut < tip - GAP_MM:
+        raise PathologyError(
+            f"fracture of {fracture.place}: expected a cut from {root:.0f} to {tip - GAP_MM:.0f} mm from the body's "
+            f"centre, got {cut:g}; leave it out"
+        )
+    return fracture.model_copy(update={"cut_mm": cut})
 
 
 def _root_mm(fracture: ProcessFracture, vertebra: Vertebra) -> float:

@@ -25,7 +25,8 @@ class Pathology(BaseModel):
     """Parameters of a pathology.
 
     ``kind`` is its name in configurations; of several on one spine, those of an earlier ``stage`` come first. One that
-    ``resizes`` the spine does not go together with one that is held ``against_native`` sizes of the scan.
+    ``resizes`` bones does not go together with one that is ``sized``: told by sizes that bones have in the scan, or by
+    how far their tissue is stretched.
 
     Parameters
     ----------
@@ -38,9 +39,14 @@ class Pathology(BaseModel):
     kind: ClassVar[str]
     stage: ClassVar[int]
     resizes: ClassVar[bool] = False
-    against_native: ClassVar[bool] = False
+    sized: ClassVar[bool] = False
 
     allow_implausible: bool = False
+
+    @property
+    def may_be_implausible(self) -> bool:
+        """Whether broken rules are told, not refused."""
+        return self.allow_implausible
 
     def allowed(self) -> Self:
         """The same, but allowed to be implausible."""
@@ -74,7 +80,7 @@ class Pathology(BaseModel):
     @property
     def key(self) -> str:
         """The same, as a key of the record."""
-        return self.title.replace(" at ", "_")
+        return self.title.replace(" at ", "_").replace(" ", "_")
 
 
 @dataclass(frozen=True, eq=False)

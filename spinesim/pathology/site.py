@@ -84,12 +84,11 @@ class Site:
         kept = body.copy()
         for way in ways:
             if way == "central":
-                away = np.linalg.norm((local - local[body].mean(axis=0)) / np.ptp(local[body], axis=0), axis=1)
+                away = np.linalg.norm((local - local[kept].mean(axis=0)) / np.ptp(local[body], axis=0), axis=1)
             else:
                 axis, sign = SIDES[way]
                 away = -sign * local[:, axis]
-            kept &= away <= np.quantile(away[body], THIRD)
-        kept = kept if kept.any() else body
+            kept &= away <= np.quantile(away[kept], THIRD)
         deep = self.depth[self.room][kept]
         enough = np.flatnonzero(deep >= min(radius_mm, DEEP * float(deep.max())))
         return points[kept][rng.choice(enough)]

@@ -71,6 +71,7 @@ class Spondylolisthesis(Pathology):
 
     kind: ClassVar[str] = "spondylolisthesis"
     stage: ClassVar[int] = 3
+    sized: ClassVar[bool] = True
 
     level: str
     slip_percent: float | None = Field(default=None, gt=0, le=90, allow_inf_nan=False)
@@ -112,7 +113,7 @@ class Spondylolisthesis(Pathology):
     @property
     def excuses(self) -> frozenset[str]:
         """It is a shift, it leans as far as is asked, and it narrows the canal."""
-        return frozenset({"shift", "joints", "canal"})
+        return frozenset({"shift", "joints", "canal", "length"})
 
     @property
     def at(self) -> Level:

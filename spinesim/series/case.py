@@ -375,7 +375,7 @@ def _plausible(case: Case) -> Case:
     """
     broken = [check for check in case.checks if not check.kept]
     hard = next((check for check in broken if check.hard), None)
-    if hard and not getattr(case.pathology, "allow_implausible", False):
+    if hard and not getattr(case.pathology, "may_be_implausible", False):
         raise PathologyError(
             f"{getattr(case.pathology, 'kind', 'case')}: expected that {hard}; "
             "ask for less, or take it as it is with --allow-implausible"

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from spinesim.anatomy.canal import measure_canals
 from spinesim.anatomy.levels import Level, levels_between, region
 from spinesim.anatomy.measure import measure_slips
+from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.deformation import carriages_of
 from spinesim.pathology.rules import TWIST_LIMIT_DEG, flexion_limit_deg
@@ -157,7 +158,8 @@ def _length(case: Case, excused: bool) -> Iterator[Check]:
 
 def _volumes(case: Case, excused: bool) -> Iterator[Check]:
     """Volumes of bones that move as a whole and that the edge does not cut."""
-    faces = [case.after.labels.voxels.take(end, axis=axis) for axis in range(3) for end in (0, -1)]
+    scans = (case.before, case.after)
+    faces = [scan.labels.voxels.take(end, axis=axis) for scan in scans for axis in range(3) for end in (0, -1)]
     cut = {int(number) for face in faces for number in np.unique(face)}
     whole = {v.level for v in case.before_spine.whole}
     values = {
@@ -173,15 +175,27 @@ def _volumes(case: Case, excused: bool) -> Iterator[Check]:
 def _canals(case: Case, excused: bool) -> Iterator[Check]:
     """Depth of the canal in each ring."""
     before = measure_canals(case.before.labels, case.before_spine)
-    after = measure_canals(case.after.labels, case.after_spine)
+    after = measure_canals(_with_breaches(case), case.proposal.moved)
     whole = [v.level for v in case.after_spine.whole]
-    values = {level.name: after.get(level, 0.0) for level in before if level in whole}
+    values = {level.name: after[level] for level in before if level in whole and level in after}
     slack = float(case.after.grid.spacing_mm.max())
     closed = {name: CANAL_SHARE * before[Level[name]] for name in values}
     narrow = {name: min(CANAL_MM, before[Level[name]] - slack) for name in values}
     yield from _worst("no canal is closed", "mm", values, closed, below=True, hard=not excused)
     if not excused:
         yield from _worst("no canal is narrow", "mm", values, narrow, below=True, hard=False)
+
+
+def _with_breaches(case: Case) -> LabelMap:
+    """The labels with lesions that breach their bone as a part of it."""
+    labels = case.after.labels
+    if case.masses is None:
+        return labels
+    voxels = labels.voxels.copy()
+    for rank, mass in enumerate(case.proposal.plan.masses, start=1):
+        if mass.breach and isinstance(mass.structure, Level) and mass.structure in labels.numbers:
+            voxels[case.masses.voxels == rank] = labels.numbers[mass.structure]
+    return labels.with_voxels(voxels)
 
 
 def _growth(case: Case, excused: bool) -> Iterator[Check]:

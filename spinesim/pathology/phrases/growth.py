@@ -29,9 +29,9 @@ VOCABULARY = Vocabulary(
     kind="growth",
     called="skeletal growth",
     phrases=(
-        name(
-            "skeletal growth|grow(?:s|ing)?(?: up)?|growth spurt|growth of (?:a|the) (?:child|girl|boy|spine|skeleton)"
-        ),
+        name("skeletal growth|grow(?:s|ing)?(?: up)?|growth spurt|growth of (?:a|the) (?:child|spine|skeleton)"),
+        name("growth of (?:a|the) girl", sex="female"),
+        name("growth of (?:a|the) boy", sex="male"),
         Phrase(
             "(?:from (?:age )?|aged? )<number>(?: years)? to (?:age )?<number>(?: years)?(?: of age| old)?"
             "|<number>(?: years)? to <number> years(?: of age| old)?",
