@@ -67,7 +67,7 @@ def deform(ct: Path | None, labels: Path | None, seed: int, **options: Any) -> N
     """
     from spinesim.pathology.scoliosis import Scoliosis
 
-    asked = {key: options.pop(key) for key in Scoliosis.model_fields if key in options and key != "allow_implausible"}
+    asked = {key: options.pop(key) for key in Scoliosis.model_fields if key in options}
     scoliosis = Scoliosis(**asked)
     named = Path(f"scoliosis_cobb-{scoliosis.cobb_deg:g}_apex-{scoliosis.apex.replace('/', '')}")
     run_and_tell(ct, labels, scoliosis, options.pop("out") or named, seed, options)

@@ -93,7 +93,7 @@ def run_and_tell(
     from spinesim.series.job import Job, run_job
 
     quiet = options.pop("quiet")
-    if options.pop("allow_implausible"):
+    if options.pop("allow_implausible", False):
         pathology = pathology.allowed()
     output = OutputGrid(options.pop("extent"), options.pop("spacing") or None)
     job = Job(ct, labels, pathology, target, output, seed, **options)

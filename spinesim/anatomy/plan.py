@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation, Slerp
 
 from spinesim.anatomy.levels import Level
-from spinesim.anatomy.scan import read_only
+from spinesim.anatomy.scan import LabelMap, read_only
 from spinesim.anatomy.stretch import split_stretch
 from spinesim.errors import PathologyError
 
@@ -177,6 +177,10 @@ class Mass:
     become: Callable[[Squeezed, Float[np.ndarray, " n"]], Float[np.ndarray, " n"]]
     cortex_mm: float = 0.0
     breach: bool = False
+
+    def number_in(self, labels: LabelMap) -> int:
+        """The number of its structure in a label map, 0 for a level that is not there."""
+        return labels.numbers.get(self.structure, 0) if isinstance(self.structure, Level) else self.structure
 
 
 @dataclass(frozen=True, eq=False)

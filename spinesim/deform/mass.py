@@ -64,7 +64,7 @@ def grow_masses(after: Scan, spine: Spine, masses: Sequence[Mass], field: Field)
     found = np.zeros(after.grid.shape, dtype=np.uint8, order="F")
     image = after.image
     for number, mass in enumerate(masses, start=1):
-        site = _site(after, spine, mass, field)
+        site = _neighbourhood(after, spine, mass, field)
         site.allowed &= found[site.box] == 0
         taken = _take(site, mass, after.grid)
         found[site.box][taken] = number
@@ -74,7 +74,7 @@ def grow_masses(after: Scan, spine: Spine, masses: Sequence[Mass], field: Field)
 
 
 @dataclass(eq=False)
-class _Site:
+class _Neighbourhood:
     """The voxels around a mass: where they come from, how soon it reaches them, and which it may take."""
 
     box: Box
@@ -85,14 +85,12 @@ class _Site:
     allowed: Bool[np.ndarray, "a b c"]
 
 
-def _site(after: Scan, spine: Spine, mass: Mass, field: Field) -> _Site:
+def _neighbourhood(after: Scan, spine: Spine, mass: Mass, field: Field) -> _Neighbourhood:
     labels, grid = after.labels, after.grid
     centre, frame = np.zeros(3), np.eye(3)
-    number = mass.structure
+    number = mass.number_in(labels)
     if isinstance(mass.structure, Level):
-        vertebra = spine[mass.structure]
-        centre, frame = vertebra.centre, vertebra.axes
-        number = labels.numbers.get(mass.structure, 0)
+        centre, frame = spine[mass.structure].centre, spine[mass.structure].axes
     radius = float(np.cbrt(3000 * mass.volume_ml / (4 * np.pi)))
     box = _around(mass.name, centre + frame @ mass.centre, WIDER * radius + MARGIN_MM, field, grid)
     sources, density = field.block(grid, box)
@@ -108,7 +106,7 @@ def _site(after: Scan, spine: Spine, mass: Mass, field: Field) -> _Site:
         depth = ndimage.distance_transform_edt(labels.voxels[wide] == number, sampling=grid.spacing_mm)
         inner = tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(box, wide, strict=True))
         allowed = own & (depth[inner] - grid.spacing_mm.min() / 2 > mass.cortex_mm)
-    return _Site(box, rest, density, reach, own, allowed)
+    return _Neighbourhood(box, rest, density, reach, own, allowed)
 
 
 def _around(name: str, centre: Float[np.ndarray, " 3"], radius_mm: float, field: Field, grid: Grid) -> Box:
@@ -136,13 +134,14 @@ def _around(name: str, centre: Float[np.ndarray, " 3"], radius_mm: float, field:
     return i, j, k
 
 
-def _take(site: _Site, mass: Mass, grid: Grid) -> Bool[np.ndarray, "a b c"]:
+def _take(site: _Neighbourhood, mass: Mass, grid: Grid) -> Bool[np.ndarray, "a b c"]:
     """The voxels that a mass takes: as many as its volume asks, in one piece, in the order in which it reaches them."""
     wanted = max(1, round(1000 * mass.volume_ml / grid.voxel_volume_mm3))
     first = int(np.where(site.allowed, site.reach, np.inf).argmin())
     low, high = 0.0, float(site.reach[site.allowed].max(initial=0.0)) + 1.0
-    if np.count_nonzero(_grown(site, high, first)) < wanted:
-        most = np.count_nonzero(_grown(site, high, first)) * grid.voxel_volume_mm3 / 1000
+    room = np.count_nonzero(_grown(site, high, first))
+    if room < wanted:
+        most = room * grid.voxel_volume_mm3 / 1000
         raise PathologyError(
             f"{mass.name}: expected room for {mass.volume_ml:.2f} ml on the result, got {most:.2f} ml; ask for less"
         )
@@ -161,13 +160,13 @@ def _take(site: _Site, mass: Mass, grid: Grid) -> Bool[np.ndarray, "a b c"]:
     return pieces == pieces.ravel()[first]
 
 
-def _grown(site: _Site, reach: float, first: int) -> Bool[np.ndarray, "a b c"]:
+def _grown(site: _Neighbourhood, reach: float, first: int) -> Bool[np.ndarray, "a b c"]:
     """What a mass has taken when it has come so far from its first voxel (flat index)."""
     pieces, _ = ndimage.label(site.allowed & (site.reach <= reach))
     return (pieces == pieces.ravel()[first]) & (pieces.ravel()[first] > 0)
 
 
-def _paint(image: Volume, site: _Site, mass: Mass, taken: Bool[np.ndarray, "a b c"]) -> Volume:
+def _paint(image: Volume, site: _Neighbourhood, mass: Mass, taken: Bool[np.ndarray, "a b c"]) -> Volume:
     """Give its voxels its HU and the noise of what it replaces; its surface is blurred."""
     voxels = image.voxels.copy(order="K")
     hu = image.hu(voxels[site.box])

@@ -12,10 +12,10 @@ from pydantic import Field, field_validator, model_validator
 from spinesim.anatomy.levels import Level, parse_level
 from spinesim.anatomy.measure import GENANT_LOSS, HeightLoss, Measures, grade_of, height_loss
 from spinesim.anatomy.plan import Anchor, Motion, Part, Plan, Squeezed, Tissue, Where, even_motion, hold_still
-from spinesim.anatomy.vertebra import Spine, Vertebra
-from spinesim.errors import OutOfReachError, PathologyError
+from spinesim.anatomy.vertebra import Spine
+from spinesim.errors import OutOfReachError
 from spinesim.pathology.crush import Break, BrokenBody, Displaced, break_body
-from spinesim.pathology.places import read_body_level
+from spinesim.pathology.places import read_body_level, require_whole
 from spinesim.pathology.proposal import (
     Goals,
     Pathology,
@@ -242,7 +242,7 @@ def _(fracture: Fracture, measures: Measures, native: Measures) -> tuple[str, ..
 
 @propose.register
 def _(fracture: Fracture, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
-    vertebra = _fractured(fracture, spine)
+    vertebra = require_whole("fracture", fracture.at, spine)
     lost = aim[fracture.goal] / 100
     broken = break_body(vertebra, Break(fracture.type, fracture.where, fracture.broken, lost), _displaced(fracture))
     if broken.room_mm <= 0:
@@ -258,23 +258,6 @@ def _(fracture: Fracture, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
     details |= {"angulation_deg": float(np.rad2deg(np.linalg.norm(broken.turn)))}
     plan = Plan(tuple(sorted(anchors, key=lambda anchor: anchor.level)), (tissue,), broken.detail_mm)
     return Proposal(plan, Spine(moved), details)
-
-
-def _fractured(fracture: Fracture, spine: Spine) -> Vertebra:
-    """The vertebra that breaks.
-
-    Raises
-    ------
-    PathologyError
-        When the scan does not hold it whole.
-    """
-    whole = {v.level: v for v in spine.whole}
-    if fracture.at not in whole:
-        raise PathologyError(
-            f"fracture: expected a whole vertebra of the scan ({spine.whole[0].level.name} to "
-            f"{spine.whole[-1].level.name}), got {fracture.level}; choose one of them"
-        )
-    return whole[fracture.at]
 
 
 def _displaced(fracture: Fracture) -> Displaced:

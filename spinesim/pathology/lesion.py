@@ -265,7 +265,7 @@ def _(lesion: Lesion, labels: LabelMap, spine: Spine, seed: int) -> Lesion:
     if lesion.at is None and number in labels.levels:
         lesion = lesion.model_copy(update={"structure": labels.levels[number].name})
     radius = ball_diameter_mm(lesion.grown_ml) / 2
-    site = find_site(lesion.title, lesion.structure, labels, spine, lesion.cortex_mm)
+    site = find_site(lesion.title, number, labels, spine, lesion.cortex_mm)
     if lesion.centre_mm is not None:
         centre = np.array(lesion.centre_mm)
     elif lesion.offset_mm is not None:
@@ -321,6 +321,8 @@ def _expanding(lesion: Lesion, plan: Plan, spine: Spine, centre: Float[np.ndarra
     sides = _even_directions(PUSHED)
 
     def pushed(side: int) -> Where:
+        """Outline what is nearest to a side of the core."""
+
         def where(points: Points) -> Bool[np.ndarray, " n"]:
             far = np.linalg.norm(points - centre, axis=1)
             nearest = ((points - centre) @ sides.T).argmax(axis=1) == side

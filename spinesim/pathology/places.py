@@ -1,9 +1,10 @@
-"""Levels and discs as parameters say them; a validator knows only ValueError."""
+"""Levels and discs as parameters say them (a validator knows only ValueError), and whole ones in a scan."""
 
 from __future__ import annotations
 
 from spinesim.anatomy.levels import Level, levels_between, parse_level
-from spinesim.errors import LabelError
+from spinesim.anatomy.vertebra import Spine, Vertebra
+from spinesim.errors import LabelError, PathologyError
 
 
 def read_level(text: str) -> Level:
@@ -44,3 +45,20 @@ def read_neighbours(text: str) -> tuple[Level, ...]:
     """
     levels = tuple(read_level(name) for name in text.split("/"))
     return levels if len(levels) == 2 and levels[0] < levels[1] and not levels_between(*levels) else ()
+
+
+def require_whole(what: str, level: Level, spine: Spine) -> Vertebra:
+    """The vertebra of a level that a scan holds whole; ``what`` names the pathology for the message.
+
+    Raises
+    ------
+    PathologyError
+        When the scan does not hold it whole.
+    """
+    whole = {v.level: v for v in spine.whole}
+    if level not in whole:
+        raise PathologyError(
+            f"{what}: expected a whole vertebra of the scan ({spine.whole[0].level.name} to "
+            f"{spine.whole[-1].level.name}), got {level.name}; choose one of them"
+        )
+    return whole[level]

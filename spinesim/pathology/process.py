@@ -15,7 +15,7 @@ from spinesim.anatomy.plan import Anchor, Motion, Part, Plan, Points, Tissue, ev
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.vertebra import Spine, Vertebra
 from spinesim.errors import PathologyError
-from spinesim.pathology.places import read_body_level
+from spinesim.pathology.places import read_body_level, require_whole
 from spinesim.pathology.proposal import Goals, Pathology, Proposal, goals_of, outcome_of, propose, read_goals, seat
 
 Process = Literal["spinous", "left transverse", "right transverse"]
@@ -99,12 +99,8 @@ class ProcessFracture(Pathology):
 
 @seat.register
 def _(fracture: ProcessFracture, labels: LabelMap, spine: Spine, seed: int) -> ProcessFracture:
-    if fracture.at not in {v.level for v in spine.whole}:
-        raise PathologyError(
-            f"fracture of a process: expected a whole vertebra of the scan ({spine.whole[0].level.name} to "
-            f"{spine.whole[-1].level.name}), got {fracture.level}; choose one of them"
-        )
-    vertebra, number = spine[fracture.at], labels.numbers[fracture.at]
+    vertebra = require_whole("fracture of a process", fracture.at, spine)
+    number = labels.numbers[fracture.at]
     box = labels.boxes[number]
     voxels = np.argwhere(labels.voxels[box] == number) + [side.start for side in box]
     local = (labels.grid.to_world(voxels.astype(float)) - vertebra.centre) @ vertebra.axes

@@ -123,15 +123,14 @@ class Site:
             )
 
 
-def find_site(title: str, structure: str, labels: LabelMap, spine: Spine, cortex_mm: float) -> Site:
-    """Find a structure and the room inside it, ``cortex_mm`` from its surface.
+def find_site(title: str, number: int, labels: LabelMap, spine: Spine, cortex_mm: float) -> Site:
+    """Find a structure by its number, and the room inside it, ``cortex_mm`` from its surface.
 
     Raises
     ------
     PathologyError
-        When the label map does not have it, or it is thinner than that.
+        When it is thinner than that.
     """
-    number = structure_number(structure, labels)
     box = padded(labels.boxes[number], labels.grid.shape, 1)
     grid = labels.grid.cropped(tuple(side.start for side in box), tuple(side.stop for side in box))
     own = np.pad(labels.voxels[box] == number, 1)

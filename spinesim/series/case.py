@@ -374,6 +374,8 @@ def _plausible(case: Case) -> Case:
         When a hard rule is broken and the pathology may not be implausible.
     """
     broken = [check for check in case.checks if not check.kept]
+    if not broken:
+        return case
     hard = next((check for check in broken if check.hard), None)
     if hard and not getattr(case.pathology, "may_be_implausible", False):
         raise PathologyError(

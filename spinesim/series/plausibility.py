@@ -16,7 +16,7 @@ from spinesim.anatomy.measure import measure_slips
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.deformation import carriages_of
-from spinesim.pathology.rules import TWIST_LIMIT_DEG, flexion_limit_deg
+from spinesim.pathology.rules import LENGTHENING_LIMIT, TWIST_LIMIT_DEG, flexion_limit_deg
 
 if TYPE_CHECKING:
     from spinesim.series.case import Case
@@ -36,9 +36,6 @@ VOLUME_LIMIT = 0.02
 
 CANAL_SHARE, CANAL_MM = 0.5, 12.0
 """A canal that keeps less than that share of its depth is closed; below 12 mm it is narrow (stenosis convention)."""
-
-LENGTH_LIMIT = 0.02
-"""How much longer or shorter a spine gets by being bent."""
 
 KYPHOSIS_DEG, LORDOSIS_DEG = (0.0, 80.0), (15.0, 95.0)
 """Whole curves that occur (44 +- 13 and 57 +- 10.4 degrees)."""
@@ -151,7 +148,7 @@ def _length(case: Case, excused: bool) -> Iterator[Check]:
             "bending keeps the length of the spine",
             "percent",
             {"all levels": change},
-            {"all levels": 100 * LENGTH_LIMIT},
+            {"all levels": 100 * LENGTHENING_LIMIT},
             hard=True,
         )
 
@@ -210,13 +207,11 @@ def _lesions(case: Case, excused: bool) -> Iterator[Check]:
     """Lesions lie inside their structures."""
     if case.masses is None:
         return
-    numbers = {level: number for level, number in case.after.labels.numbers.items()}
     outside = {}
     for rank, mass in enumerate(case.proposal.plan.masses, start=1):
         if not mass.breach:
-            own = numbers.get(mass.structure, mass.structure) if isinstance(mass.structure, Level) else mass.structure
             there = case.after.labels.voxels[case.masses.voxels == rank]
-            outside[mass.name] = float(np.count_nonzero(there != own))
+            outside[mass.name] = float(np.count_nonzero(there != mass.number_in(case.after.labels)))
     yield from _worst(
         "a lesion lies inside its structure", "voxels outside", outside, dict.fromkeys(outside, 0.0), hard=True
     )
