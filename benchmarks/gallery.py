@@ -31,7 +31,7 @@ SHOWN = (
     "lenke-3",
     "lenke-6",
     "scoliosis-with-fracture",
-    "genant-moderate-l1",
+    "genant-moderate",
     "burst-a4-l1",
     "osteoporotic-fractures",
     "scheuermann",

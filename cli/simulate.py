@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from .options import (  # noqa: TID251 - relative, as it must be
 @click.argument("ct", type=click.Path(path_type=Path), required=False)
 @labels_option
 @click.option("--config", "source", help="YAML file, or the name of a preset.")
+@click.option("--set", "changes", multiple=True, help="Another value in it: level=T9, or 2.level=T9 of its second.")
 @click.option("--prompt", help="A sentence instead, as '35 degree right thoracic scoliosis, apex T9'.")
 @click.option("--presets", "list_presets", is_flag=True, help="List the presets, and do nothing else.")
 @output_options
@@ -34,6 +36,7 @@ def simulate(
     ct: Path | None,
     labels: Path | None,
     source: str | None,
+    changes: tuple[str, ...],
     prompt: str | None,
     list_presets: bool,
     seed: int | None,
@@ -56,6 +59,8 @@ def simulate(
             f"simulate: expected either --config or --prompt, got {'neither' if source is None else 'both'}; "
             "list the presets with --presets"
         )
+    if changes and source is None:
+        raise ConfigError("simulate: expected --set with --config only, got it with --prompt; say it in the prompt")
     if prompt is not None:
         understood = understand(prompt)
         configuration, named = understood.configuration, f"simulated_{understood.name}"
@@ -63,6 +68,7 @@ def simulate(
             for line in understood.lines:
                 click.echo(f"understood: {line}", err=True)
     else:
-        configuration, named = read_configuration(source or ""), f"simulated_{Path(source or '').stem}"
+        configuration = read_configuration(source or "", changes)
+        named = "_".join(["simulated", Path(source or "").stem, *(re.sub(r"[^\w.-]+", "-", each) for each in changes)])
     target, seed = options.pop("out") or Path(named), configuration.seed if seed is None else seed
     run_and_tell(ct, labels, configuration.pathology, target, seed, {**options, "prompt": prompt})

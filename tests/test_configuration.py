@@ -113,3 +113,45 @@ def test_the_presets_are_listed():
     named = [line.partition(": ")[0] for line in done.stdout.splitlines()]
     assert named == sorted(presets())
     assert {f"lenke-{number}" for number in range(1, 7)} <= set(named)
+
+
+@pytest.mark.parametrize("level", [f"T{n}" for n in range(4, 13)] + ["L1", "L2", "L3", "L4"])
+def test_presets_of_genants_grades_go_for_every_level_that_he_graded(level):
+    for grade, name in enumerate(("mild", "moderate", "severe"), start=1):
+        fracture = read_configuration(f"genant-{name}", [f"level={level}"]).pathology
+        assert (fracture.level, fracture.genant_grade, fracture.type) == (level, grade, "wedge")
+
+
+def test_a_value_is_changed_where_it_is_meant():
+    both = read_configuration("scoliosis-with-fracture", ["2.level=T12", "cobb_deg=50"]).pathology.pathologies
+    assert [getattr(part, "level", None) for part in both] == [None, "T12"]
+    assert both[0].cobb_deg == 50
+    discs = read_configuration("l4-l5-disc-degeneration", ["discs=[L2/L3]", "bridging=true"]).pathology
+    assert (discs.discs, discs.bridging) == (("L2/L3",), True)
+
+
+@pytest.mark.parametrize(
+    ("preset", "change", "said"),
+    [
+        ("genant-mild", "level", "--set: expected a key and its value (level=T9), got 'level'"),
+        (
+            "genant-mild",
+            "levle=T9",
+            "--set: expected a parameter of its pathologies, got 'levle'; did you mean 'level'?",
+        ),
+        ("genant-mild", "2.level=T9", "--set: expected a parameter of pathology 2, got 'level'"),
+        ("genant-mild", "level=[", "--set: expected a value of YAML for 'level', got '['"),
+        ("genant-mild", "level=T99", "genant-mild: pathologies[0]: level: "),
+        ("osteoporotic-fractures", "level=T9", "--set: expected one pathology that knows 'level', got"),
+    ],
+)
+def test_a_change_that_cannot_be_made_is_refused(preset, change, said):
+    done = CliRunner().invoke(main, ["simulate", "--config", preset, "--set", change])
+    assert done.exit_code == 2, done.output
+    assert done.stderr.startswith(f"Error: {said}")
+
+
+def test_a_prompt_is_not_changed_but_said_otherwise():
+    done = CliRunner().invoke(main, ["simulate", "--prompt", "wedge fracture of L1", "--set", "level=T9"])
+    assert done.exit_code == 2
+    assert "say it in the prompt" in done.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scipy import ndimage
 
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.locate import estimate_spine
@@ -41,7 +42,7 @@ def keep_promises(case) -> None:
     for asked, measured, _ in case.goals.values():
         assert abs(asked - measured) <= 6.0
     assert case.deformation.jacobian[0] > 0
-    divided = {anchor.level.name for anchor in case.proposal.plan.anchors if anchor.part.value == "fragment"}
+    divided = {anchor.level.name for anchor in case.proposal.plan.anchors if anchor.part is Part.SIDE}
     whole = {v.level.name for v in case.before_spine.whole} - divided
     for level, (rms, _) in bone_fidelity(case).items():
         assert level not in whole or rms <= 0.1
@@ -109,11 +110,35 @@ def test_a_real_disc_collapses_as_asked():
         ({"discs": ("L4/L5", "L4/L5")}, "each disc once"),
         ({"discs": "L4/L5", "pfirrmann_grade": 1}, "3, 4 or 5"),
         ({"discs": "L4/L5", "osteophyte_mm": 3, "osteophyte_sides": ()}, "side for the osteophytes"),
+        ({"discs": "L4/L5", "osteophyte_mm": 0, "bridging": True}, "osteophytes that can meet"),
     ],
 )
 def test_what_is_no_degeneration_is_refused(asked, said):
     with pytest.raises(ValidationError, match=said):
         DiscDegeneration(**asked)
+
+
+def test_osteophytes_that_bridge_join_two_levels_on_the_asked_side_alone(lumbar):
+    """Bone of the two levels meets in front; behind, the disc still parts them, and each level is one piece."""
+    case = simulate(
+        lumbar,
+        DiscDegeneration(discs="L3/L4", pfirrmann_grade=4, osteophyte_sides=("anterior",), bridging=True),
+    )
+    keep_promises(case)
+    labels, spine = case.after.labels, case.after_spine
+    upper, lower = (labels.voxels == labels.numbers[level] for level in (Level.L3, Level.L4))
+    met = np.argwhere(ndimage.binary_dilation(upper) & lower)
+    local = (labels.grid.to_world(met.astype(float)) - spine[Level.L4].centre) @ spine[Level.L4].axes
+    body = local[:, 1] > -spine[Level.L4].depth_mm  # behind are the facets, which touch
+    met, local = met[body], local[body]
+    assert len(met) > 10
+    assert (local[:, 1] > 0.3 * spine[Level.L4].depth_mm).all()
+    assert (np.abs(local[:, 0]) < 0.4 * spine[Level.L4].width_mm).all()
+    assert ndimage.label(upper)[1] == ndimage.label(lower)[1] == 1
+    hu = case.after.image.hu()
+    assert np.median(hu[tuple(met.T)]) > 250
+    held = simulate(Scan(lumbar.labels), case.pathology).after.labels.voxels
+    assert np.array_equal(held, labels.voxels), "labels alone give other labels than with a CT"
 
 
 def test_a_disc_that_the_scan_has_not_is_refused(small_phantom):
@@ -135,7 +160,7 @@ def test_a_disc_is_wedged_open_to_the_side_that_is_asked(lumbar):
 def test_osteophytes_grow_on_the_sides_that_are_asked(lumbar):
     spine = estimate_spine(lumbar.labels)
     asked = DiscDegeneration(discs=("L3/L4",), osteophyte_mm=4, osteophyte_sides=("left",))
-    anchors = [a for a in propose(asked, spine, goals_of(asked)).plan.anchors if a.part is Part.FRAGMENT]
+    anchors = [a for a in propose(asked, spine, goals_of(asked)).plan.anchors if a.part is Part.SIDE]
     assert {anchor.level for anchor in anchors} == {Level.L3, Level.L4}
     below = [anchor for anchor in anchors if anchor.level == Level.L4]
     shift = (below[0].motion.last[:3, 3]) @ spine[Level.L4].axes

@@ -190,6 +190,9 @@ UNDERSTOOD = {
     "disc degeneration at L4-L5 with 40 % height loss, vacuum phenomenon and osteophytes of 4 mm": [
         DiscDegeneration(discs=("L4/L5",), loss_percent=40, vacuum="full", osteophyte_mm=4)
     ],
+    "collapsed disc at L3/L4 with bridging anterior osteophytes": [
+        DiscDegeneration(discs=("L3/L4",), pfirrmann_grade=5, osteophyte_sides=("anterior",), bridging=True)
+    ],
     "degenerative disc disease L4/L5, 22 % loss of height": [DiscDegeneration(discs=("L4/L5",), loss_percent=22)],
     "collapsed disc at L4/L5 without osteophytes": [
         DiscDegeneration(discs=("L4/L5",), pfirrmann_grade=5, osteophyte_mm=0)

@@ -93,10 +93,10 @@ def test_presets_and_prompts_are_read_and_written(small_phantom, small_case, tmp
     monkeypatch.setattr(job_room, "build_phantom", lambda parameters: small_phantom)
     monkeypatch.setattr(job_room, "simulate", lambda *args, **more: small_case)
     lines = [line for line in SHELL if line.startswith("spinesim simulate") and "wobbly" not in line]
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
         assert run(line).startswith("0\n"), line
-    assert {path.name for path in Path().iterdir()} == {"curves", "asked"}
+    assert {path.name for path in Path().iterdir()} == {"curves", "broken", "asked"}
 
 
 def test_the_three_lines_of_python(at_a_users_desk):

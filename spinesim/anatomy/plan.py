@@ -38,7 +38,7 @@ class Part(Enum):
     INFERIOR = "inferior end plate"
     ARCH = "posterior arch"
     FRAGMENT = "fragment"
-    SIDE = "side of a swelling"
+    SIDE = "side that swells"
     PROCESS = "broken process"
 
 
@@ -137,12 +137,14 @@ class Squeezed:
 class Tissue:
     """A change of the CT in the bone of a level, or, with ``where``, in what is no bone there.
 
-    ``become`` gives the new HU of its voxels.
+    ``become`` gives the new HU of its voxels. Where ``ossified`` holds too, they become bone of the level, as far as
+    they hang together with it.
     """
 
     level: Level
     become: Callable[[Squeezed], Float[np.ndarray, " n"]]
     where: Where | None = None
+    ossified: Where | None = None
 
 
 @dataclass(frozen=True, eq=False)

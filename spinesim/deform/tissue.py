@@ -1,4 +1,4 @@
-"""Change the CT where a plan changes tissue, after the warp."""
+"""Change the CT where a plan changes tissue, after the warp, and the labels where it becomes bone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box, padded
+from spinesim.anatomy.levels import Level
 from spinesim.anatomy.plan import Squeezed, Tissue
 from spinesim.anatomy.scan import LabelMap, Scan
 from spinesim.anatomy.vertebra import Spine
@@ -26,12 +27,12 @@ AROUND_MM = 20.0
 
 
 def change_tissues(after: Scan, spine: Spine, tissues: Sequence[Tissue], field: Field) -> Scan:
-    """Give voxels the HU that a plan's tissue changes ask for.
+    """Give voxels the HU that a plan's tissue changes ask for, and the label of a bone where they become bone.
 
     Parameters
     ----------
     after : Scan
-        The warped scan; without an image nothing changes.
+        The warped scan; without an image only its labels change.
     spine : Spine
         The spine at rest, in whose vertebra frames the changes are told.
     tissues : sequence of Tissue
@@ -39,24 +40,35 @@ def change_tissues(after: Scan, spine: Spine, tissues: Sequence[Tissue], field: 
     field : Field
         Where the voxels come from.
     """
-    image, labels = after.image, after.labels
-    changed = [tissue for tissue in tissues if tissue.level in labels.numbers]
-    if image is None or not changed:
+    labels, image = after.labels, after.image
+    seen = [t for t in tissues if t.level in labels.numbers and (image is not None or t.ossified is not None)]
+    if not seen:
         return after
-    voxels = image.voxels.copy(order="K")
-    for tissue in changed:
-        image = replace(image, voxels=voxels)
+    voxels = None if image is None else image.voxels.copy(order="K")
+    for tissue in seen:
         box, mask = _reached(labels, tissue)
         sources, density = field.block(labels.grid, box)
         vertebra = spine[tissue.level]
         rest = (sources - vertebra.centre) @ vertebra.axes
         if tissue.where is not None:
             mask &= tissue.where(rest.reshape(-1, 3)).reshape(mask.shape)
-        hu = image.hu(image.voxels[box])
-        mean = mean_inside(hu, mask, labels.grid.spacing_mm)
-        seen = Squeezed(rest[mask], hu[mask], mean[mask], density[mask])
-        voxels[box][mask] = image.stored(tissue.become(seen)).astype(voxels.dtype)
-    return replace(after, image=replace(image, voxels=voxels))
+        if image is not None and voxels is not None:
+            hu = image.hu(voxels[box])
+            mean = mean_inside(hu, mask, labels.grid.spacing_mm)
+            squeezed = Squeezed(rest[mask], hu[mask], mean[mask], density[mask])
+            voxels[box][mask] = image.stored(tissue.become(squeezed)).astype(voxels.dtype)
+        if tissue.ossified is not None:
+            mask &= tissue.ossified(rest.reshape(-1, 3)).reshape(mask.shape)
+            labels = _ossified(labels, tissue.level, box, mask)
+    return Scan(labels, None if image is None or voxels is None else replace(image, voxels=voxels))
+
+
+def _ossified(labels: LabelMap, level: Level, box: Box, mask: Bool[np.ndarray, "i j k"]) -> LabelMap:
+    """Let a bone take what hangs together with it by faces."""
+    voxels = labels.voxels.copy(order="K")
+    own = voxels[box] == labels.numbers[level]
+    voxels[box][ndimage.binary_propagation(own, mask=own | mask)] = labels.numbers[level]
+    return labels.with_voxels(voxels)
 
 
 def _reached(labels: LabelMap, tissue: Tissue) -> tuple[Box, Bool[np.ndarray, "i j k"]]:

@@ -58,6 +58,12 @@ TOWARDS_DISC = 0.4
 DETAIL_MM = 1.5
 """Finest shape that growing rims make."""
 
+BRIDGE_SHARES, BRIDGE_BREADTH = (0.86, 1.12), 0.5
+"""A bridge of bone goes from rim to rim between these shares of the half extents, and so far aside."""
+
+BRIDGE_EDGE, BRIDGE_HU = 0.08, 450.0
+"""Half the width of its edge (share of the half extents), and its density: a shell with little marrow (assumed)."""
+
 DIRECTIONS: dict[str, tuple[float, float]] = {"anterior": (0.0, 1.0), "left": (-1.0, 0.0), "right": (1.0, 0.0)}
 """In a vertebra's right and anterior."""
 
@@ -83,6 +89,8 @@ class DiscDegeneration(Pathology):
         How far the rims grow out.
     osteophyte_sides : tuple of {"anterior", "left", "right"}
         Where they do.
+    bridging : bool
+        Whether those of both rims meet: bone fills what is left between them, and belongs to the nearer level.
     """
 
     kind: ClassVar[str] = "disc"
@@ -97,6 +105,7 @@ class DiscDegeneration(Pathology):
     sclerosis_hu: float | None = Field(default=None, ge=0, le=600)
     osteophyte_mm: float | None = Field(default=None, ge=0, le=8)
     osteophyte_sides: tuple[Side, ...] = ("anterior", "left", "right")
+    bridging: bool = False
 
     @field_validator("discs", mode="before")
     @classmethod
@@ -115,6 +124,8 @@ class DiscDegeneration(Pathology):
     def _fits(self) -> DiscDegeneration:
         if self.osteophyte_mm and not self.osteophyte_sides:
             raise ValueError("expected a side for the osteophytes, got none; name one or ask for 0 mm")
+        if self.bridging and not self.osteophyte:
+            raise ValueError("expected osteophytes that can meet, got none; give osteophyte_mm or no bridging")
         return self
 
     @property
@@ -197,6 +208,7 @@ def _(degeneration: DiscDegeneration, spine: Spine, aim: Goals, seed: int = 0) -
     moved = tuple(v.moved(motions[v.level][-1]) for v in spine)
     details = {"loss_percent": degeneration.loss, "vacuum": degeneration.gas}
     details |= {"sclerosis_hu": degeneration.sclerosis, "osteophyte_mm": degeneration.osteophyte}
+    details |= {"bridging": degeneration.bridging}
     return Proposal(Plan(tuple(anchors), tissues, DETAIL_MM), Spine(moved), details)
 
 
@@ -256,7 +268,7 @@ def _anchors(
         out = vertebra.axes @ np.array([*DIRECTIONS[side], up * TOWARDS_DISC])
         grown = even_motion(np.zeros(3), None, degeneration.osteophyte * out)
         lip = _rim(vertebra, plate, up, side, LIP_SHARE, LIP_MM)
-        yield Anchor(vertebra.level, Part.FRAGMENT, Motion(vertebra.centre, motion @ grown), lip)
+        yield Anchor(vertebra.level, Part.SIDE, Motion(vertebra.centre, motion @ grown), lip)
 
 
 def _rim(vertebra: Vertebra, plate: EndPlate, up: float, side: str, share: float, deep_mm: float) -> Where:
@@ -283,13 +295,44 @@ def _below(vertebra: Vertebra, plate: EndPlate, up: float) -> Callable[[Points],
 
 
 def _tissues(degeneration: DiscDegeneration, upper: Vertebra, lower: Vertebra) -> Iterator[Tissue]:
-    """Gas in the disc, and denser bone at its plates."""
+    """Gas in the disc, denser bone at its plates, and bridges between its rims."""
     if degeneration.gas != "none":
         gas = _gas(degeneration.gas, upper, lower)
         yield Tissue(lower.level, lambda seen: seen.filled(VACUUM_HU, gas(seen.rest)), lambda points: gas(points) > 0)
     if degeneration.sclerosis:
         for vertebra, plate, up in ((upper, upper.inferior, -1.0), (lower, lower.superior, 1.0)):
             yield Tissue(vertebra.level, _denser(degeneration.sclerosis, vertebra, plate, up))
+
+    for side in degeneration.osteophyte_sides if degeneration.bridging else ():
+        for vertebra in (upper, lower):
+            yield _bridge(vertebra, upper, lower, side)
+
+
+def _bridge(vertebra: Vertebra, upper: Vertebra, lower: Vertebra, side: str) -> Tissue:
+    """The half of a bridge that belongs to a vertebra."""
+    half = np.array([vertebra.width_mm, vertebra.depth_mm]) / 2
+    outward = np.array(DIRECTIONS[side])
+    first, last = BRIDGE_SHARES
+
+    def share(points: Points) -> Float[np.ndarray, " n"]:
+        flat = points[:, :2] / half
+        out, aside = flat @ outward, np.abs(flat @ outward[::-1])
+        inside = np.minimum(np.minimum(out - first, last - out), BRIDGE_BREADTH - aside)
+        return np.clip((inside + BRIDGE_EDGE) / (2 * BRIDGE_EDGE), 0.0, 1.0)
+
+    def nearer(points: Points) -> Bool[np.ndarray, " n"]:
+        places = vertebra.centre + points @ vertebra.axes.T
+        below = (upper.inferior.centre - places) @ upper.inferior.normal
+        above = (places - lower.superior.centre) @ lower.superior.normal
+        between = (below > -LIP_MM) & (above > -LIP_MM)
+        return between & ((below < above) if vertebra.level == upper.level else (above <= below))
+
+    return Tissue(
+        vertebra.level,
+        lambda seen: seen.filled(BRIDGE_HU, share(seen.rest)),
+        lambda points: nearer(points) & (share(points) > 0),
+        lambda points: share(points) >= 0.5,
+    )
 
 
 def _gas(extent: str, upper: Vertebra, lower: Vertebra) -> Callable[[Points], Float[np.ndarray, " n"]]:

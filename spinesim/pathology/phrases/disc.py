@@ -44,6 +44,7 @@ VOCABULARY = Vocabulary(
         Phrase("<side>(?: sided)? (?:osteophytes?|spurs?)", lambda side: {"osteophyte_sides": (side,)}),
         phrase("anterior (?:osteophytes?|spurs?)", osteophyte_sides=("anterior",)),
         phrase("osteophytes?|spurs?"),
+        phrase("bridging(?: (?:osteophytes?|spurs?))?|(?:osteophytes?|spurs?) that bridge", bridging=True),
         Phrase("wedged(?: open)?(?: by)? <angle> to the <side>",
                lambda angle, side: {"wedge_deg": angle if side == "right" else -angle}),
     ),
