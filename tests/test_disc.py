@@ -94,6 +94,16 @@ def test_rims_grow_and_plates_get_denser(lumbar, collapsed):
     assert 40 < gained < 250
 
 
+def test_rims_that_grow_tear_no_hole_into_a_label(lumbar, collapsed):
+    def gaps(scan, number) -> int:
+        bone = scan.labels.voxels == number
+        return int(np.count_nonzero(ndimage.binary_closing(bone, iterations=2) & ~bone))
+
+    for level in (Level.L3, Level.L4, Level.L5):
+        number = lumbar.labels.numbers[level]
+        assert gaps(collapsed.after, number) < 1.4 * gaps(lumbar, number)
+
+
 @pytest.mark.slow
 def test_a_real_disc_collapses_as_asked():
     file = REAL / "verse_cc-by-sa" / "sub-verse004_seg-vert_msk.nii.gz"
