@@ -47,6 +47,13 @@ _output_options = (
     click.option(
         "--allow-implausible", is_flag=True, help="Tell a rule of plausibility that is broken, do not refuse."
     ),
+    click.option(
+        "--inpaint",
+        type=click.Choice(["none", "noise"]),
+        default="noise",
+        show_default=True,
+        help="noise: give back the noise that the warp took.",
+    ),
     click.option("--device", default="cpu", show_default=True, help="cpu, or a GPU through PyTorch: cuda, cuda:1."),
     click.option(
         "--compress/--no-compress",
@@ -103,6 +110,8 @@ def run_and_tell(
         return
     for text in (*case.findings, *case.warnings):
         click.echo(f"warning: {text}", err=True)
+    if case.noise_hu is not None:
+        click.echo(f"noise: {case.noise_hu:.0f} HU in the scan, given back where the warp took it")
     for name, (asked, measured, native) in case.goals.items():
         click.echo(f"{name}: asked {asked:g}, measured {measured:.1f} (before: {native:.1f})")
     click.echo(f"picture: {files['picture']}")

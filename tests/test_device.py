@@ -28,7 +28,8 @@ def test_the_field_is_the_same(small_case, torch_path):
 
 def test_image_labels_and_mask_are_the_same_but_for_rounding(small_case, torch_path):
     _, after, outside = torch_path
-    apart = np.abs(small_case.after.image.voxels.astype(int) - after.image.voxels)
+    ours, _ = warp_scan(small_case.before, build_solids(small_case.before.labels), small_case.deformation)
+    apart = np.abs(ours.image.voxels.astype(int) - after.image.voxels)
     assert np.count_nonzero(small_case.before.image.voxels != after.image.voxels) > 0.1 * apart.size
     assert apart.max() <= 1
     assert np.count_nonzero(apart) < 1e-3 * apart.size

@@ -24,6 +24,7 @@ from spinesim.anatomy.reading import read_scan
 from spinesim.anatomy.scan import Scan
 from spinesim.anatomy.writing import digest, read_field
 from spinesim.errors import OutputError
+from spinesim.inpaint.mask import Reason
 from spinesim.series import writer as writer_room
 from spinesim.series.case import simulate
 from spinesim.series.record import Record, record_schema
@@ -109,7 +110,8 @@ def test_volumes_written_then_read_are_those_of_the_case(small_case, small_writt
     assert again.grid.matches(after.grid, tolerance_mm=1e-4)
     unknown = read_nifti(small_written["unknown"])
     assert unknown.voxels.dtype == np.uint8
-    assert_array_equal(unknown.voxels, small_case.outside.astype(np.uint8))
+    assert_array_equal(unknown.voxels, small_case.unknown.reasons)
+    assert_array_equal(unknown.voxels == Reason.OUTSIDE, small_case.outside)
     assert (after.image.voxels[small_case.outside] == after.image.air).all()
 
 
@@ -129,7 +131,9 @@ def test_the_record_written_then_read_says_what_the_case_says(small_case, small_
     assert record.inputs["ct"].sha256 == digest(small_files[0])
     assert record.inputs["labels"].sha256 == digest(small_files[1])
     assert record.labels_in == record.labels_out == list(small_case.before.labels.present)
-    assert record.unknown_voxels == np.count_nonzero(small_case.outside)
+    assert record.unknown_voxels == np.count_nonzero(small_case.unknown.mask)
+    assert sum(region.voxels for region in record.inpaint.regions) == record.unknown_voxels
+    assert (record.inpaint.method, record.inpaint.noise_hu) == ("noise", pytest.approx(small_case.noise_hu, abs=0.01))
     assert record.run.seconds > 0 and record.run.started
 
 
@@ -210,8 +214,11 @@ def test_simpleitk_makes_the_output_of_the_input_with_the_written_field(small_ca
     field = sitk.Cast(sitk.ReadImage(small_written["field"]), sitk.sitkVectorFloat64)
     air = small_case.before.image.air + small_case.before.image.intercept
     made = sitk.Resample(given, got, sitk.DisplacementFieldTransform(field), sitk.sitkLinear, air)
-    off = np.abs(sitk.GetArrayViewFromImage(made) - sitk.GetArrayViewFromImage(got))
-    assert np.mean(off <= 1.0) > 0.999
+    off = sitk.GetArrayFromImage(made) - sitk.GetArrayFromImage(got)
+    reasons = sitk.GetArrayFromImage(sitk.ReadImage(small_written["unknown"]))
+    assert np.mean(np.abs(off[reasons == 0]) <= 1.0) > 0.999
+    noisy = off[reasons == Reason.BLUR]
+    assert abs(noisy.mean()) < 0.1 and noisy.std() < small_case.noise_hu
     assert np.abs(sitk.GetArrayViewFromImage(given) - sitk.GetArrayViewFromImage(got)).max() > 500
 
 

@@ -35,6 +35,12 @@ class Surroundings:
     outside: Bool[np.ndarray, "i j k"]
     grid: Grid
 
+    def body_on(self, grid: Grid) -> Bool[np.ndarray, "i j k"]:
+        """The patient, with some millimetres around, on the grid of the CT that this was found on."""
+        step = np.round(self.grid.spacing_mm / grid.spacing_mm).astype(int)
+        i, j, k = (np.arange(n) // each for n, each in zip(grid.shape, step, strict=True))
+        return ~np.asfortranarray(self.outside)[np.ix_(i, j, k)]
+
 
 def find_surroundings(image: Volume) -> Surroundings:
     """Tell the patient from what lies around.

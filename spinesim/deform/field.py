@@ -10,7 +10,7 @@ from jaxtyping import Float
 from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.scan import read_only
-from spinesim.deform.kernels import cell_determinants, trace_sources
+from spinesim.deform.kernels import cell_determinants, sample_density, trace_sources, trace_voxels
 from spinesim.errors import GeometryError
 
 
@@ -80,6 +80,22 @@ class Field:
         sources = self.sources(output, voxels.reshape(-1, 3)).reshape(voxels.shape)
         steps = np.stack(np.gradient(sources, axis=(0, 1, 2)), axis=-1)
         return sources, np.linalg.det(steps) / np.linalg.det(output.world_from_voxel[:3, :3])
+
+    def voxels_in(self, source: Grid, output: Grid, box: Box) -> Float[np.ndarray, "a b c 3"]:
+        """Voxels of the source grid (fractional indices, float32) that a box of an output grid comes from."""
+        shape = tuple(side.stop - side.start for side in box)
+        out = np.empty((*shape, 3), dtype=np.float32)
+        voxel = np.ascontiguousarray(source.voxel_from_world[:3])
+        trace_voxels(self.displacement, *self.lookup(output), voxel, np.array([side.start for side in box]), out)
+        return out
+
+    def density(self, output: Grid) -> Float[np.ndarray, "i j k"]:
+        """How many times the tissue at each voxel of an output grid was compressed (float32; below 1: stretched)."""
+        low, high = determinants(self.displacement, self.grid)
+        scale, shift, _ = self.lookup(output)
+        out = np.empty(output.shape, dtype=np.float32, order="F")
+        sample_density(low, high, scale, shift, out)
+        return out
 
 
 def determinants(

@@ -269,6 +269,41 @@ def sample_nearest(labels, kept, displacement, scale, shift, world, voxel, out):
                 out[i, j, k] = labels[x, y, z] if inside and kept[labels[x, y, z]] else 0
 
 
+@njit(parallel=True, cache=True)
+def trace_voxels(displacement, scale, shift, world, voxel, start, out):
+    """Source voxels (fractional indices) that a box of output voxels comes from; ``start`` is its first one.
+
+    ``voxel`` is the source's voxel_from_world, ``out`` is (a, b, c, 3) float32.
+    """
+    for c in prange(out.shape[2]):
+        row = np.empty((displacement.shape[0], 3))
+        k = c + start[2]
+        for b in range(out.shape[1]):
+            j = b + start[1]
+            _between_rows(displacement, scale, shift, j, k, row)
+            for a in range(out.shape[0]):
+                i = a + start[0]
+                px = _source_on_row(row, scale, shift, world, i, j, k, 0)
+                py = _source_on_row(row, scale, shift, world, i, j, k, 1)
+                pz = _source_on_row(row, scale, shift, world, i, j, k, 2)
+                for axis in range(3):
+                    out[a, b, c, axis] = (
+                        voxel[axis, 0] * px + voxel[axis, 1] * py + voxel[axis, 2] * pz + voxel[axis, 3]
+                    )
+
+
+@njit(parallel=True, cache=True)
+def sample_density(low, high, scale, shift, out):
+    """How many times the tissue of each output voxel was compressed, by the determinants of the cell it lies in."""
+    for k in prange(out.shape[2]):
+        c = int(k * scale[2] + shift[2])
+        for j in range(out.shape[1]):
+            b = int(j * scale[1] + shift[1])
+            for i in range(out.shape[0]):
+                a = int(i * scale[0] + shift[0])
+                out[i, j, k] = np.sqrt(low[a, b, c] * high[a, b, c])
+
+
 @njit(nogil=True, cache=True)
 def trace_sources(points, displacement, scale, shift, world, out):
     """World points that output voxels (rows of indices) come from; serial, for callers have a bone a thread."""

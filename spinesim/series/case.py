@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -26,6 +26,7 @@ from spinesim.deform.tissue import change_tissues
 from spinesim.deform.torch_kernels import CPU
 from spinesim.deform.warp import carry_quickly
 from spinesim.errors import ConfigError, OutOfReachError, PathologyError
+from spinesim.inpaint.mask import Reason, Unknown
 from spinesim.pathology.proposal import (
     Goals,
     Proposal,
@@ -38,6 +39,7 @@ from spinesim.pathology.proposal import (
     tolerances_of,
 )
 from spinesim.series.fidelity import bone_fidelity
+from spinesim.series.painting import Inpainting, find_painted, paint_case
 from spinesim.series.plausibility import Check, check_case
 
 NEAR = 0.5
@@ -87,7 +89,12 @@ class OutputGrid:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A deformed scan and everything that was measured on the way; ``masses`` numbers what grew in it, from 1."""
+    """A deformed scan and everything that was measured on the way.
+
+    ``outside`` tells the voxels that came from beyond the scan, ``painted`` where the plan changed the CT, ``masses``
+    numbers what grew in it, from 1. ``unknown`` tells what the warp could not know and why, ``noise_hu`` the noise of
+    the scan, where it was measured.
+    """
 
     pathology: BaseModel
     seed: int
@@ -103,6 +110,9 @@ class Case:
     findings: tuple[str, ...]
     warnings: tuple[str, ...]
     masses: LabelMap | None = None
+    painted: Mapping[Reason, Bool[np.ndarray, "i j k"]] = field(default_factory=dict)
+    unknown: Unknown | None = None
+    noise_hu: float | None = None
 
     @cached_property
     def checks(self) -> tuple[Check, ...]:
@@ -129,6 +139,7 @@ def simulate(
     *,
     output: OutputGrid = OutputGrid(),
     seed: int = 0,
+    inpaint: Inpainting = "noise",
     device: str = CPU,
     told: Told = lambda _: None,
 ) -> Case:
@@ -144,6 +155,8 @@ def simulate(
         Grid of the result; by default that of the scan.
     seed : int
         Draws what the pathology leaves to chance: with ``variability``, the patient that it is drawn for.
+    inpaint : {"none", "noise"}
+        How what the warp could not know is painted: not at all, or the noise is given back that interpolation took.
     device : str
         Where the flow is followed and the image is looked up: ``cpu``, or a device of PyTorch (``cuda``).
     told : callable
@@ -177,7 +190,9 @@ def simulate(
             best = case
         if search.least <= NEAR or not np.isfinite(search.least):
             break
-    return _plausible(_with_strain(_judged(best or case)))
+    judged = _plausible(_with_strain(_judged(best or case)))
+    told("painting")
+    return paint_case(judged, inpaint)
 
 
 class Search:
@@ -297,9 +312,10 @@ def _carry_out(
     grid = _output_grid(scan, proposal.plan, output)
     deformation = build_deformation(scan, start.spine, proposal.plan, grid, told, device)
     told("warping")
-    after, outside = warp_scan(scan, start.solids, deformation)
-    after = change_tissues(after, start.spine, proposal.plan.tissues, deformation.field)
-    after, masses = grow_masses(after, start.spine, proposal.plan.masses, deformation.field)
+    warped, outside = warp_scan(scan, start.solids, deformation)
+    changed = change_tissues(warped, start.spine, proposal.plan.tissues, deformation.field)
+    after, masses = grow_masses(changed, start.spine, proposal.plan.masses, deformation.field)
+    painted = find_painted(warped.image, changed.image, after.image)
     told("measuring")
     after_spine = estimate_spine(after.labels)
     lost = sorted(set(scan.labels.present) - set(after.labels.present))
@@ -324,6 +340,7 @@ def _carry_out(
         findings(scan.labels, start.spine),
         tuple(warnings),
         masses,
+        painted,
     )
 
 

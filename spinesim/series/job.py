@@ -18,6 +18,7 @@ from spinesim.anatomy.writing import digest
 from spinesim.errors import LabelError, OutputError, PathologyError
 from spinesim.phantom import PhantomParameters, build_phantom, build_whole_phantom
 from spinesim.series.case import Case, OutputGrid, Told, simulate
+from spinesim.series.painting import Inpainting
 from spinesim.series.record import InputFile, Run
 from spinesim.series.writer import check_target, write_case
 
@@ -41,6 +42,7 @@ class Job:
     scheme: str = "auto"
     mapping: Path | Mapping[Any, Any] | None = None
     resample_labels: bool = False
+    inpaint: Inpainting = "noise"
     device: str = "cpu"
     prompt: str | None = None
 
@@ -64,7 +66,15 @@ def run_job(job: Job, told: Told = lambda _: None) -> tuple[Case, dict[str, Path
         if path is not None
     }
     try:
-        case = simulate(scan, job.pathology, output=job.output, seed=job.seed, device=job.device, told=told)
+        case = simulate(
+            scan,
+            job.pathology,
+            output=job.output,
+            seed=job.seed,
+            inpaint=job.inpaint,
+            device=job.device,
+            told=told,
+        )
     except PathologyError as error:
         raise PathologyError(f"{scan.labels.source}: {error}") from error
     told("writing")

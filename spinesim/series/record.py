@@ -76,6 +76,23 @@ class Rule(_Part):
     hard: bool = Field(description="Whether breaking it refuses the result, if it may not be implausible")
 
 
+class UnknownRegion(_Part):
+    """Voxels that the warp could not know, for one reason, in a level, in a lesion, or (no place) anywhere else."""
+
+    reason: str
+    place: str
+    voxels: int
+    volume_ml: float
+
+
+class Inpainted(_Part):
+    """What was unknown, and how it was painted."""
+
+    method: str = Field(description="none, or noise: what interpolation took of the noise was given back")
+    noise_hu: float | None = Field(description="Noise of the scan (standard deviation), where it was measured")
+    regions: list[UnknownRegion]
+
+
 class Run(_Part):
     """What may differ between two runs of the same case."""
 
@@ -104,6 +121,7 @@ class Record(_Part):
     labels_in: list[int]
     labels_out: list[int]
     unknown_voxels: int
+    inpaint: Inpainted
     measures_before: dict[str, Any]
     measures_after: dict[str, Any]
     plausibility: list[Rule]

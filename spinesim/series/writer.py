@@ -13,16 +13,31 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.plan import Part
 from spinesim.anatomy.report import report_measures
-from spinesim.anatomy.writing import write_field, write_labels, write_mask, write_volume
+from spinesim.anatomy.scan import LabelMap, Storage
+from spinesim.anatomy.writing import write_field, write_labels, write_volume
 from spinesim.errors import OutputError
 from spinesim.pathology.library import tell_pathology
 from spinesim.pathology.proposal import outcome_of
 from spinesim.series.case import Case
+from spinesim.series.painting import unknown_of
 from spinesim.series.picture import draw_case
-from spinesim.series.record import FlowReport, Geometry, Goal, InputFile, Record, Rule, Run, VertebraMotion
+from spinesim.series.record import (
+    FlowReport,
+    Geometry,
+    Goal,
+    Inpainted,
+    InputFile,
+    Record,
+    Rule,
+    Run,
+    UnknownRegion,
+    VertebraMotion,
+)
 
 LIBRARIES = ("numpy", "scipy", "nibabel", "SimpleITK", "numba")
 """Libraries whose versions the record names."""
@@ -270,7 +285,7 @@ def _write_files(case: Case, folder: Path, record: Record) -> None:
     names = record.files
     if case.after.image is not None:
         write_volume(case.after.image, folder / names["ct"])
-        write_mask(case.outside, case.after.grid, folder / names["unknown"])
+        write_labels(_reasons(case), folder / names["unknown"])
     write_labels(case.after.labels, folder / names["labels"])
     if case.masses is not None:
         write_labels(case.masses, folder / names["lesions"])
@@ -286,6 +301,28 @@ def _write_files(case: Case, folder: Path, record: Record) -> None:
     )
     told = record.model_dump(mode="json")
     (folder / names["record"]).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def _reasons(case: Case) -> LabelMap:
+    """The unknown mask as a label map: its numbers are those of ``Reason``."""
+    reasons = unknown_of(case).reasons
+    return LabelMap(reasons, case.after.grid, {}, "reasons", Storage("uint8"), "unknown")
+
+
+def _inpainted(case: Case) -> Inpainted:
+    names = [mass.name for mass in case.proposal.plan.masses]
+    regions = [
+        UnknownRegion(
+            reason=region.reason.name.lower(),
+            place=region.place,
+            voxels=region.voxels,
+            volume_ml=round(region.volume_ml, 3),
+        )
+        for region in unknown_of(case).regions(case.after.labels, case.masses, names)
+    ]
+    if case.noise_hu is None:
+        return Inpainted(method="none", noise_hu=None, regions=regions)
+    return Inpainted(method="noise", noise_hu=round(case.noise_hu, 2), regions=regions)
 
 
 def _title(case: Case, name: str) -> str:
@@ -328,7 +365,8 @@ def build_record(
         vertebrae=_motions(case),
         labels_in=list(case.before.labels.present),
         labels_out=list(case.after.labels.present),
-        unknown_voxels=int(case.outside.sum()),
+        unknown_voxels=int(np.count_nonzero(unknown_of(case).reasons)),
+        inpaint=_inpainted(case),
         measures_before=report_measures(case.before_measures, case.before_spine),
         measures_after=report_measures(case.after_measures, case.after_spine),
         plausibility=[Rule(**_rounded(asdict(check))) for check in case.checks],

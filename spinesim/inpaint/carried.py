@@ -1,0 +1,52 @@
+"""One noise for a case, in the scan at rest, that a field carries to every timepoint and that stays white."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from spinesim.inpaint.kernels import claim_sources, draw_normals, nearest_sources
+
+
+def draw_carried_noise(
+    sources: Float[np.ndarray, "a b c 3"],
+    source_shape: tuple[int, int, int],
+    start: tuple[int, int, int],
+    shape: tuple[int, int, int],
+    *,
+    seed: int,
+    channels: int = 1,
+) -> Float[np.ndarray, "n a b c"]:
+    """White noise (mean 0, variance 1) on a block of an output grid that goes along with the tissue.
+
+    Every voxel of the scan has its own number, which depends on nothing but the seed. A voxel of the output takes that
+    of the source voxel nearest to where it comes from, unless a neighbour comes from nearer to that one: it then gets a
+    number of its own, and so does what comes from beyond the scan. So no number occurs twice, and the noise stays white
+    however tissue is turned or stretched.
+
+    Parameters
+    ----------
+    sources : (a, b, c, 3) float32 array
+        Where the block comes from (fractional voxels of the scan). Of its outermost layer some numbers are not the same
+        as in a larger block, since neighbours beyond are not seen.
+    source_shape, shape : tuple of int
+        Of the scan and of the output.
+    start : tuple of int
+        First voxel of the block in the output.
+    seed : int
+        Of the case.
+    channels : int
+        Independent noises to draw.
+
+    Returns
+    -------
+    (n, a, b, c) float32 array
+    """
+    found = np.empty(sources.shape[:3], dtype=np.int64, order="F")
+    apart = np.empty(sources.shape[:3], dtype=np.float32, order="F")
+    keys = np.empty(sources.shape[:3], dtype=np.uint64, order="F")
+    nearest_sources(sources, np.array(source_shape), found, apart)
+    claim_sources(found, apart, np.array(start), np.array(shape), seed, keys)
+    out = np.empty((channels, *sources.shape[2::-1]), dtype=np.float32).transpose(0, 3, 2, 1)
+    draw_normals(keys, out)
+    return out

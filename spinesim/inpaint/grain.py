@@ -1,0 +1,149 @@
+"""Give back the noise that interpolation took: the scanner's own level and spectrum, without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import fft, ndimage
+
+from spinesim.anatomy.boxes import Box
+from spinesim.anatomy.scan import Volume
+from spinesim.anatomy.threads import THREADS
+from spinesim.inpaint.carried import draw_carried_noise
+from spinesim.inpaint.kernels import add_lost_grain
+from spinesim.inpaint.scanner import COARSE, Noise
+
+LEAST = 0.02
+"""Noise that would have kept all but this share of its variance, were it white, is left as it is."""
+
+SLAB_VOXELS = 4_000_000
+"""About so many voxels are worked on at once."""
+
+REACH = 4
+"""Slices beyond them that their noise rests on: two across, one for the difference, one for who has a source voxel."""
+
+Trace = Callable[[Box], Float[np.ndarray, "a b c 3"]]
+"""Source voxels (fractional) that a box of the output comes from, as (a, b, c, 3) float32."""
+
+
+def restore_noise(
+    image: Volume,
+    noise: Noise,
+    trace: Trace,
+    source_shape: tuple[int, int, int],
+    known: Bool[np.ndarray, "i j k"],
+    *,
+    seed: int,
+) -> tuple[Volume, Bool[np.ndarray, "i j k"]]:
+    """Add to a warped CT the noise that linear interpolation took away.
+
+    Where a voxel comes from a place between the voxels of the scan, the mean of its neighbours has less noise than each
+    of them, and slower noise. What is missing is drawn along each axis by itself, with the spectrum that is missing and
+    as strong as it is missing there: what stays and what is added have the level and the spectrum of the scan. The
+    noise added goes along with the tissue (``draw_carried_noise``).
+
+    Parameters
+    ----------
+    image : Volume
+        The warped CT.
+    noise : Noise
+        That of the scan before.
+    trace : callable
+        Where a box of the output comes from.
+    source_shape : tuple of int
+        Of the scan before.
+    known : (i, j, k) bool array
+        Voxels that may change.
+    seed : int
+        Of the noise.
+
+    Returns
+    -------
+    Volume, (i, j, k) bool array
+        The CT, and where noise was added; elsewhere it is the one that went in, bit for bit.
+    """
+    out = image.voxels.copy(order="K")
+    changed = np.zeros(image.grid.shape, dtype=bool, order="F")
+    depth = image.grid.shape[noise.axis]
+    slices = max(2 * REACH, SLAB_VOXELS * depth // image.voxels.size)
+    for first in range(0, depth, slices):
+        last = min(first + slices, depth)
+        wide = _slab(image.grid.shape, noise.axis, max(first - REACH, 0), min(last + REACH, depth))
+        inner = _slab(image.grid.shape, noise.axis, first, last)
+        before = wide[noise.axis].start
+        held = _slab(image.grid.shape, noise.axis, first - before, last - before)
+        if not known[inner].any():
+            continue
+        sources = trace(wide)
+        added, lost = _lost_grain(sources, noise, source_shape, wide, image.grid.shape, seed)
+        mask = lost[held] & known[inner]
+        levels = _levels(noise, image.grid.shape)
+        hu = image.hu(image.voxels[inner]) + levels * added[held]
+        out[inner][mask] = image.stored(hu[mask]).astype(out.dtype)
+        changed[inner] = mask
+    return replace(image, voxels=out), changed
+
+
+def _slab(shape: tuple[int, int, int], axis: int, start: int, stop: int) -> Box:
+    """Slices of a volume."""
+    i, j, k = (slice(start, stop) if rank == axis else slice(0, n) for rank, n in enumerate(shape))
+    return i, j, k
+
+
+def _lost_grain(
+    sources: Float[np.ndarray, "a b c 3"],
+    noise: Noise,
+    source_shape: tuple[int, int, int],
+    box: Box,
+    shape: tuple[int, int, int],
+    seed: int,
+) -> tuple[Float[np.ndarray, "a b c"], Bool[np.ndarray, "a b c"]]:
+    """What a block lacks, for noise of variance 1, and where it lacks any."""
+    start = tuple(side.start for side in box)
+    grain = draw_carried_noise(sources, source_shape, start, shape, seed=seed, channels=3)
+    for each in grain:
+        each[...] = _coloured(each, noise)
+    added = np.empty(sources.shape[:3], dtype=np.float32, order="F")
+    lost = np.empty(sources.shape[:3], dtype=bool, order="F")
+    add_lost_grain(sources, grain, LEAST, added, lost)
+    return added, lost
+
+
+def _coloured(white: Float[np.ndarray, "a b c"], noise: Noise) -> Float[np.ndarray, "a b c"]:
+    """White noise with the spectrum of a scanner's."""
+    n, m = (size for axis, size in enumerate(white.shape) if axis != noise.axis)
+    slices = np.moveaxis(white, noise.axis, 0)
+    gain = np.sqrt(_resampled(noise.spectrum, n, m)).astype(np.float32)
+    filtered = fft.irfft2(fft.rfft2(slices, workers=THREADS) * gain, (n, m), workers=THREADS)
+    weights = _across(noise.across)
+    return np.moveaxis(ndimage.convolve1d(filtered, weights.astype(np.float32), axis=0, mode="reflect"), 0, noise.axis)
+
+
+def _resampled(spectrum: Float[np.ndarray, "n n"], n: int, m: int) -> Float[np.ndarray, "n h"]:
+    """Power at the frequencies of another size, mean 1 over all of them (of the last axis half, as in ``rfft2``)."""
+    size = len(spectrum)
+    rows, columns = np.abs(np.fft.fftfreq(n)) * size, np.fft.rfftfreq(m) * size
+    signs = np.sign(np.fft.fftfreq(n))
+    places = np.stack(np.meshgrid(signs * rows, columns, indexing="ij"))
+    power = ndimage.map_coordinates(spectrum, places, order=1, mode="grid-wrap")
+    twice = np.where((columns == 0) | (columns == size / 2), 1.0, 2.0)
+    return power / ((power * twice).sum() / (twice.sum() * n))
+
+
+def _across(correlation: Float[np.ndarray, " 3"]) -> Float[np.ndarray, " 5"]:
+    """Weights across slices that make white noise correlate so."""
+    frequency = np.fft.fftfreq(16)
+    power = 1 + 2 * sum(r * np.cos(2 * np.pi * lag * frequency) for lag, r in enumerate(correlation[1:], start=1))
+    weights = np.fft.ifft(np.sqrt(np.maximum(power, 0.0))).real[[-2, -1, 0, 1, 2]]
+    return weights / np.sqrt((weights**2).sum())
+
+
+def _levels(noise: Noise, shape: tuple[int, int, int]) -> Float[np.ndarray, "a b c"]:
+    """Standard deviation (HU) at each voxel of a slice."""
+    flat = tuple(n for axis, n in enumerate(shape) if axis != noise.axis)
+    places = np.meshgrid(*((np.arange(n) - (COARSE - 1) / 2) / COARSE for n in flat), indexing="ij")
+    level = ndimage.map_coordinates(noise.level_hu, np.stack(places), order=1, mode="nearest")
+    return np.expand_dims(level.astype(np.float32), noise.axis)

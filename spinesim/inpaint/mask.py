@@ -1,0 +1,181 @@
+"""The unknown mask: voxels that a warp could not know, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from scipy import ndimage
+
+from spinesim.anatomy.boxes import bounding_boxes, padded
+from spinesim.anatomy.levels import Level
+from spinesim.anatomy.scan import LabelMap, Scan, read_only
+from spinesim.inpaint.kernels import mark_strained
+
+
+class Reason(IntEnum):
+    """Why a voxel is not known, as it is numbered in the mask; the first that holds counts."""
+
+    OUTSIDE = 1
+    """It came from beyond the field of view."""
+    LESION = 2
+    """A lesion grew there."""
+    FRACTURE = 3
+    """Bone that broke: compressed, stretched or changed by the plan."""
+    TISSUE = 4
+    """Other tissue that the plan changed: gas, sclerosis, a bridge of bone."""
+    STRETCHED = 5
+    """Soft tissue that was stretched too far."""
+    SQUEEZED = 6
+    """Soft tissue that was compressed too far."""
+    SEAM = 7
+    """What borders on one of these."""
+    BLUR = 8
+    """Tissue that is known, but for the noise that interpolation took away."""
+
+
+STRAINS = {"gas": 3.0, "soft": 2.0, "bone": 1.6, "broken": 1.3}
+"""How many times each tissue may be stretched or compressed and still be known (assumed: what the eye does not see). A
+bone that moves as a whole is always known."""
+
+GAS_HU, BONE_HU = -500.0, 200.0
+"""Below is lung or gas, above bone that has no level (ribs)."""
+
+SEAM_VOXELS = 2
+"""Width of the seam."""
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Voxels that are not known for one reason at one place: a level, a lesion, or anywhere else."""
+
+    reason: Reason
+    place: str
+    voxels: int
+    volume_ml: float
+
+
+@dataclass(frozen=True, eq=False)
+class Unknown:
+    """Why each voxel is not known (the numbers of ``Reason``), 0 where it is; read-only."""
+
+    reasons: UInt8[np.ndarray, "i j k"]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reasons", read_only(self.reasons))
+
+    @property
+    def mask(self) -> Bool[np.ndarray, "i j k"]:
+        """Whether each voxel is unknown, for whatever reason."""
+        return self.reasons > 0
+
+    def with_blur(self, lost: Bool[np.ndarray, "i j k"]) -> Unknown:
+        """Add where noise was lost, as far as there is no other reason."""
+        reasons = self.reasons.copy(order="K")
+        reasons[lost & (reasons == 0)] = Reason.BLUR
+        return Unknown(reasons)
+
+    def regions(self, labels: LabelMap, masses: LabelMap | None, names: Collection[str]) -> tuple[Region, ...]:
+        """List what is unknown: lesions by their names, what lies in a vertebra by its level, and the rest together."""
+        found = []
+        voxel_ml = labels.grid.voxel_volume_mm3 / 1000
+        for reason in Reason:
+            count = int(np.count_nonzero(self.reasons == reason))
+            if count == 0:
+                continue
+            places = _places(self.reasons, reason, labels, masses, names)
+            places[""] = count - sum(places.values())
+            found += [Region(reason, place, n, n * voxel_ml) for place, n in places.items() if n]
+        return tuple(found)
+
+
+def _places(
+    reasons: UInt8[np.ndarray, "i j k"],
+    reason: Reason,
+    labels: LabelMap,
+    masses: LabelMap | None,
+    names: Collection[str],
+) -> dict[str, int]:
+    """Voxels of a reason in each lesion, or in each level."""
+    if reason is Reason.LESION and masses is not None:
+        inside = np.bincount(masses.voxels[reasons == reason], minlength=len(names) + 1)[1:]
+        return dict(zip(names, inside.tolist(), strict=True))
+    if reason in (Reason.FRACTURE, Reason.TISSUE):
+        boxes = {level: labels.boxes[number] for level, number in labels.numbers.items()}
+        return {
+            level.name: int(np.count_nonzero((reasons[box] == reason) & (labels.voxels[box] == labels.numbers[level])))
+            for level, box in boxes.items()
+        }
+    return {}
+
+
+def find_unknown(
+    warped: Scan,
+    density: Float[np.ndarray, "i j k"],
+    outside: Bool[np.ndarray, "i j k"],
+    body: Bool[np.ndarray, "i j k"],
+    painted: Mapping[Reason, Bool[np.ndarray, "i j k"]],
+    divided: Collection[Level],
+) -> Unknown:
+    """Find what a warped CT cannot know.
+
+    Parameters
+    ----------
+    warped : Scan
+        CT and labels after the warp, with what the plan changed.
+    density : (i, j, k) float32 array
+        How many times the tissue of each voxel was compressed; below 1 it was stretched.
+    outside : (i, j, k) bool array
+        Voxels that came from beyond the scan.
+    body : (i, j, k) bool array
+        The patient; air and table around are always known.
+    painted : mapping
+        Where the plan changed the CT: ``Reason.TISSUE``, ``Reason.LESION``.
+    divided : collection of Level
+        Bones that did not move as a whole.
+    """
+    if warped.image is None:
+        return Unknown(np.zeros(warped.grid.shape, dtype=np.uint8, order="F"))
+    labels, image = warped.labels, warped.image
+    limits = np.full(int(labels.voxels.max()) + 1, np.log(STRAINS["soft"]), dtype=np.float32)
+    broken = np.zeros(len(limits), dtype=bool)
+    for level, number in labels.numbers.items():
+        broken[number] = level in divided
+        limits[number] = np.log(STRAINS["broken"]) if level in divided else np.inf
+    soft = ~np.isin(np.arange(len(limits)), list(labels.numbers.values()))
+    by_hu = np.log([STRAINS["gas"], STRAINS["soft"], STRAINS["bone"]]).astype(np.float32)
+    reasons = np.zeros(labels.grid.shape, dtype=np.uint8, order="F")
+    parted = image.stored(np.array([GAS_HU, BONE_HU]))
+    if image.slope < 0:
+        parted, by_hu = parted[::-1].copy(), by_hu[::-1].copy()
+    marks = np.array([Reason.FRACTURE, Reason.STRETCHED, Reason.SQUEEZED], dtype=np.uint8)
+    table = (limits, soft, broken, by_hu)
+    mark_strained(density, labels.voxels, image.voxels, parted, *table, body, marks, reasons)
+    for reason, where in sorted(painted.items(), reverse=True):
+        reasons[where] = reason
+        if reason is Reason.TISSUE:
+            reasons[where & broken[labels.voxels]] = Reason.FRACTURE
+    reasons[outside] = Reason.OUTSIDE
+    _add_seam(reasons, labels, soft, body | outside)
+    return Unknown(reasons)
+
+
+def _add_seam(
+    reasons: UInt8[np.ndarray, "i j k"],
+    labels: LabelMap,
+    soft: Bool[np.ndarray, " n"],
+    body: Bool[np.ndarray, "i j k"],
+) -> None:
+    """Mark what borders on the unknown, in place: in soft tissue, and in bones where they are unknown themselves."""
+    boxes = bounding_boxes((reasons > 0).astype(np.uint8))
+    if not boxes:
+        return
+    box = padded(boxes[1], labels.grid.shape, SEAM_VOXELS)
+    known, here = reasons[box] == 0, labels.voxels[box]
+    changed = np.unique(here[(~known) & ~soft[here]])
+    may = soft[here] | np.isin(here, changed)
+    near = ndimage.binary_dilation(~known, iterations=SEAM_VOXELS)
+    reasons[box][known & near & may & body[box]] = Reason.SEAM

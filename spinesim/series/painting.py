@@ -1,0 +1,68 @@
+"""Paint what a case could not know, and say what that was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from spinesim.anatomy.scan import Scan, Volume
+from spinesim.anatomy.surroundings import find_surroundings
+from spinesim.deform.deformation import carriages_of
+from spinesim.inpaint.grain import restore_noise
+from spinesim.inpaint.mask import Reason, Unknown, find_unknown
+from spinesim.inpaint.scanner import measure_noise
+
+if TYPE_CHECKING:
+    from spinesim.series.case import Case
+
+Inpainting = Literal["none", "noise"]
+"""How the unknown is painted: not at all, or with the noise that interpolation took."""
+
+
+def find_painted(warped: Volume | None, changed: Volume | None, grown: Volume | None) -> dict[Reason, np.ndarray]:
+    """Where the plan changed the CT: its tissues first, and what grew then; nothing where there is none."""
+    if warped is None or changed is None or grown is None:
+        return {}
+    stages = ((Reason.TISSUE, warped, changed), (Reason.LESION, changed, grown))
+    return {
+        reason: before.voxels != after.voxels for reason, before, after in stages if before.voxels is not after.voxels
+    }
+
+
+def paint_case(case: Case, method: Inpainting) -> Case:
+    """Find what a case does not know, and paint it; a case without a CT stays as it is.
+
+    With ``noise`` the noise of the scan is measured, and what interpolation took of it is given back; a scan on which
+    it cannot be measured is left as it is, with a warning.
+    """
+    before, after = case.before.image, case.after.image
+    if before is None or after is None:
+        return case
+    body = find_surroundings(after).body_on(after.grid)
+    divided = [level for level, carriage in carriages_of(case.proposal.plan).items() if not carriage.whole]
+    field = case.deformation.field
+    unknown = find_unknown(case.after, field.density(after.grid), case.outside, body, case.painted, divided)
+    if method == "none":
+        return replace(case, unknown=unknown)
+    bone = np.isin(case.before.labels.voxels, list(case.before.labels.levels))
+    noise = measure_noise(before, bone)
+    if noise is None:
+        said = "noise: expected even soft tissue to measure it on, got too little; the CT keeps the blur of the warp"
+        return replace(case, unknown=unknown, warnings=(*case.warnings, said))
+    image, lost = restore_noise(
+        after,
+        noise,
+        lambda box: field.voxels_in(before.grid, after.grid, box),
+        before.grid.shape,
+        body & ~case.outside,
+        seed=case.seed,
+    )
+    scan = Scan(case.after.labels, image)
+    return replace(case, after=scan, unknown=unknown.with_blur(lost), noise_hu=noise.mean_hu)
+
+
+def unknown_of(case: Case) -> Unknown:
+    """What a case does not know: that of its field of view, where it was not looked for."""
+    return case.unknown or Unknown(np.where(case.outside, np.uint8(Reason.OUTSIDE), np.uint8(0)))
