@@ -24,7 +24,7 @@ from spinesim.pathology.combination import Combination
 from spinesim.pathology.fracture import Fracture
 from spinesim.pathology.lesion import Lesion
 from spinesim.pathology.scoliosis import Scoliosis
-from spinesim.series.case import simulate
+from spinesim.series.case import OutputGrid, simulate
 from spinesim.series.painting import paint_case
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -197,6 +197,13 @@ def test_a_scan_without_even_tissue_keeps_its_blur_and_says_so(small_phantom):
     assert case.noise_hu is None
     assert any("noise: expected even soft tissue" in said for said in case.warnings)
     assert not (case.unknown.reasons == Reason.BLUR).any()
+
+
+def test_voxels_of_another_size_get_no_noise_and_it_is_said(small_phantom):
+    other = OutputGrid(spacing_mm=tuple(1.1 * small_phantom.grid.spacing_mm))
+    case = simulate(small_phantom, Scoliosis(cobb_deg=20, apex="T9"), output=other)
+    assert case.noise_hu is None
+    assert any("noise: expected the voxels of the scan" in said for said in case.warnings)
 
 
 @pytest.mark.slow

@@ -34,8 +34,8 @@ def find_painted(warped: Volume | None, changed: Volume | None, grown: Volume | 
 def paint_case(case: Case, method: Inpainting) -> Case:
     """Find what a case does not know, and paint it; a case without a CT stays as it is.
 
-    With ``noise`` the noise of the scan is measured, and what interpolation took of it is given back; a scan on which
-    it cannot be measured is left as it is, with a warning.
+    With ``noise`` the noise of the scan is measured, and what interpolation took of it is given back. A scan on which
+    it cannot be measured is left as it is, with a warning, and so is one that is carried to voxels of another size.
     """
     before, after = case.before.image, case.after.image
     if before is None or after is None:
@@ -46,6 +46,9 @@ def paint_case(case: Case, method: Inpainting) -> Case:
     unknown = find_unknown(case.after, field.density(after.grid), case.outside, body, case.painted, divided)
     if method == "none":
         return replace(case, unknown=unknown)
+    if not np.allclose(before.grid.spacing_mm, after.grid.spacing_mm, rtol=0.02):
+        said = "noise: expected the voxels of the scan, got others; the CT keeps the blur of the warp"
+        return replace(case, unknown=unknown, warnings=(*case.warnings, said))
     bone = np.isin(case.before.labels.voxels, list(case.before.labels.levels))
     noise = measure_noise(before, bone)
     if noise is None:
