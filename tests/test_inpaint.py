@@ -109,14 +109,14 @@ def test_noise_gets_its_level_and_its_spectrum_back(sharp, fraction):
         return lattice(tuple(side.stop - side.start for side in box)) + start + np.float32(fraction)
 
     everywhere = np.ones(image.grid.shape, bool)
-    back, lost = restore_noise(warped, noise, trace, image.grid.shape, everywhere, seed=2)
+    back, lost = restore_noise(warped, noise, trace, image.grid, everywhere, seed=2)
     assert lost.all()
     inner = (slice(8, -8),) * 3
     true, got = image.voxels[inner] - 40, back.voxels[inner] - 40
     assert (warped.voxels[inner] - 40).std() < 0.93 * true.std()
     assert got.std() == pytest.approx(true.std(), rel=0.08)
     assert np.abs(np.subtract(lag_one(got), lag_one(true))).max() < 0.09
-    kept, same = restore_noise(warped, noise, trace, image.grid.shape, ~everywhere, seed=2)
+    kept, same = restore_noise(warped, noise, trace, image.grid, ~everywhere, seed=2)
     assert_array_equal(kept.voxels, warped.voxels)
     assert not same.any()
 
@@ -129,9 +129,23 @@ def test_tissue_that_did_not_move_keeps_its_noise():
         start = np.array([side.start for side in box], dtype=np.float32)
         return lattice(tuple(side.stop - side.start for side in box)) + start + np.float32([3, 0, -2])
 
-    back, lost = restore_noise(image, noise, trace, image.grid.shape, np.ones(image.grid.shape, bool), seed=0)
+    back, lost = restore_noise(image, noise, trace, image.grid, np.ones(image.grid.shape, bool), seed=0)
     assert not lost.any()
     assert_array_equal(back.voxels, image.voxels)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_the_level_is_that_of_the_slice_on_any_axis(order):
+    """Slices twice as noisy in the upper half."""
+    image = grainy((64, 60, 100), sharp=0.3)
+    louder = np.where(np.arange(100) < 50, 1.0, 2.0).astype(np.float32)
+    voxels = np.transpose(40 + (image.voxels - 40) * louder, order)
+    noise = measure_noise(
+        Volume(voxels, Grid(voxels.shape, image.grid.world_from_voxel[:, [*order, 3]])), np.zeros(voxels.shape, bool)
+    )
+    level = noise.level_at(*(np.arange(n) for n in voxels.shape)).transpose(np.argsort(order))
+    assert level[32, 30, 95] > 1.6 * level[32, 30, 5]
+    assert level[32, 30, 5] == pytest.approx(20, rel=0.25)
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,12 @@ from jaxtyping import Bool, Float
 from scipy import fft, ndimage
 
 from spinesim.anatomy.boxes import Box
+from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.scan import Volume
 from spinesim.anatomy.threads import THREADS
 from spinesim.inpaint.carried import draw_carried_noise
 from spinesim.inpaint.kernels import add_lost_grain
-from spinesim.inpaint.scanner import COARSE, Noise
+from spinesim.inpaint.scanner import Noise
 
 LEAST = 0.02
 """Noise that would have kept all but this share of its variance, were it white, is left as it is."""
@@ -33,7 +34,7 @@ def restore_noise(
     image: Volume,
     noise: Noise,
     trace: Trace,
-    source_shape: tuple[int, int, int],
+    source: Grid,
     known: Bool[np.ndarray, "i j k"],
     *,
     seed: int,
@@ -53,8 +54,8 @@ def restore_noise(
         That of the scan before.
     trace : callable
         Where a box of the output comes from.
-    source_shape : tuple of int
-        Of the scan before.
+    source : Grid
+        Of the scan before; that of the CT has voxels of the same size.
     known : (i, j, k) bool array
         Voxels that may change.
     seed : int
@@ -68,6 +69,7 @@ def restore_noise(
     out = image.voxels.copy(order="K")
     changed = np.zeros(image.grid.shape, dtype=bool, order="F")
     depth = image.grid.shape[noise.axis]
+    shift = source.to_voxel(image.grid.world_from_voxel[None, :3, 3])[0]
     slices = max(2 * REACH, SLAB_VOXELS * depth // image.voxels.size)
     for first in range(0, depth, slices):
         last = min(first + slices, depth)
@@ -78,9 +80,9 @@ def restore_noise(
         if not known[inner].any():
             continue
         sources = trace(wide)
-        added, lost = _lost_grain(sources, noise, source_shape, wide, image.grid.shape, seed)
+        added, lost = _lost_grain(sources, noise, source.shape, wide, image.grid.shape, seed)
         mask = lost[held] & known[inner]
-        levels = _levels(noise, image.grid.shape)
+        levels = noise.level_at(*(np.arange(side.start, side.stop) + n for side, n in zip(inner, shift, strict=True)))
         hu = image.hu(image.voxels[inner]) + levels * added[held]
         out[inner][mask] = image.stored(hu[mask]).astype(out.dtype)
         changed[inner] = mask
@@ -139,11 +141,3 @@ def _across(correlation: Float[np.ndarray, " 3"]) -> Float[np.ndarray, " 5"]:
     power = 1 + 2 * sum(r * np.cos(2 * np.pi * lag * frequency) for lag, r in enumerate(correlation[1:], start=1))
     weights = np.fft.ifft(np.sqrt(np.maximum(power, 0.0))).real[[-2, -1, 0, 1, 2]]
     return weights / np.sqrt((weights**2).sum())
-
-
-def _levels(noise: Noise, shape: tuple[int, int, int]) -> Float[np.ndarray, "a b c"]:
-    """Standard deviation (HU) at each voxel of a slice."""
-    flat = tuple(n for axis, n in enumerate(shape) if axis != noise.axis)
-    places = np.meshgrid(*((np.arange(n) - (COARSE - 1) / 2) / COARSE for n in flat), indexing="ij")
-    level = ndimage.map_coordinates(noise.level_hu, np.stack(places), order=1, mode="nearest")
-    return np.expand_dims(level.astype(np.float32), noise.axis)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +10,13 @@ from jaxtyping import Bool, Float
 from scipy import fft, ndimage
 
 from spinesim.anatomy.scan import Volume
+from spinesim.anatomy.threads import map_threads
 
 SOFT_HU = (-160.0, 250.0)
 """Fat, muscle, organs, vessels with contrast: tissue that is even over some millimetres."""
 
-SLICES = 48
-"""At most so many pairs of slices are looked at, spread evenly."""
+SLICES = 24
+"""At most so many threes of neighbouring slices are looked at, spread evenly."""
 
 WAVE = 3.0
 """Slower than this Gaussian (voxels) is anatomy, not noise."""
@@ -39,6 +41,16 @@ COARSE = 8
 """Its level is written down for every so many voxels in a slice."""
 
 
+FEW = 0.01
+"""The mean level counts as much as this share of the most even voxels at one place."""
+
+Residue = tuple[Float[np.ndarray, "a b"], Bool[np.ndarray, "a b"]]
+"""What is fast in a slice (HU), 0 where it is not even, and where it is."""
+
+Stack = Sequence[Residue]
+"""Up to three neighbouring slices."""
+
+
 @dataclass(frozen=True, eq=False)
 class Noise:
     """Noise of a CT, in slices across ``axis`` of its array.
@@ -47,8 +59,10 @@ class Noise:
     ----------
     axis : int
         Across the slices: that of the array that runs most along the body.
-    level_hu : (a, b) array
-        Standard deviation, smoothed, for every ``COARSE`` voxels in a slice; the mean over the slices.
+    slices : (s,) array
+        Slices that it was measured on.
+    level_hu : (s, a, b) array
+        Standard deviation, smoothed, on these slices for every ``COARSE`` voxels.
     spectrum : (n, n) array
         Power by frequency in a slice, mean 1, as ``numpy.fft`` orders it.
     across : (3,) array
@@ -56,14 +70,24 @@ class Noise:
     """
 
     axis: int
-    level_hu: Float[np.ndarray, "a b"]
+    slices: Float[np.ndarray, " s"]
+    level_hu: Float[np.ndarray, "s a b"]
     spectrum: Float[np.ndarray, "n n"]
     across: Float[np.ndarray, " 3"]
 
     @property
     def mean_hu(self) -> float:
-        """Standard deviation over the whole of a slice."""
+        """Standard deviation over all."""
         return float(np.sqrt(np.mean(self.level_hu**2)))
+
+    def level_at(self, i: np.ndarray, j: np.ndarray, k: np.ndarray) -> Float[np.ndarray, "n m t"]:
+        """Standard deviation (HU, float32) on a lattice of voxels of the CT, given by its places along each axis."""
+        places = [i, j, k]
+        places.insert(0, places.pop(self.axis))
+        middles = [COARSE * np.arange(n) + (COARSE - 1) / 2 for n in self.level_hu.shape[1:]]
+        along = [_interpolation(known, wanted) for known, wanted in zip([self.slices, *middles], places, strict=True)]
+        level = np.einsum("sab,ts,na,mb->tnm", self.level_hu, *along, optimize=True)
+        return np.moveaxis(level.astype(np.float32), 0, self.axis)
 
     @property
     def neighbours(self) -> Float[np.ndarray, " 3"]:
@@ -88,33 +112,24 @@ def measure_noise(image: Volume, bone: Bool[np.ndarray, "i j k"]) -> Noise | Non
     """
     axis = int(np.abs(image.grid.direction[2]).argmax())
     hu, solid = np.moveaxis(image.voxels, axis, 2), np.moveaxis(bone, axis, 2)
-    size = 2 * LAGS + 2
-    correlation, pairs = np.zeros((size, size)), np.zeros((size, size))
-    between, near = np.zeros(3), np.zeros(3)
-    coarse = tuple(-(-n // COARSE) for n in hu.shape[:2])
-    squares, counts = np.zeros(coarse), np.zeros(coarse)
-    for first in np.unique(np.linspace(0, max(hu.shape[2] - 3, 0), SLICES).astype(int)):
-        stack = [_residue(image.hu(hu[:, :, n]), solid[:, :, n]) for n in range(first, min(first + 3, hu.shape[2]))]
-        (residue, even), *_ = stack
-        if np.count_nonzero(even) < size**2:
-            continue
-        correlation += _correlate(residue, residue, size)
-        pairs += _correlate(even.astype(float), even.astype(float), size)
-        for lag, (other, also) in enumerate(stack):
-            between[lag] += float((residue * other).sum())
-            near[lag] += np.count_nonzero(even & also)
-        squares += _summed(residue**2, coarse)
-        counts += _summed(even.astype(float), coarse)
-    if counts.sum() < FEWEST:
+    starts = np.unique(np.linspace(0, max(hu.shape[2] - 3, 0), SLICES).astype(int))
+    threes = [range(first, min(first + 3, hu.shape[2])) for first in starts]
+    looked = sorted({n for three in threes for n in three})
+    found = map_threads(lambda n: _residue(image.hu(hu[:, :, n]), solid[:, :, n]), looked)
+    residues = dict(zip(looked, found, strict=True))
+    stacks = {three[0]: [residues[n] for n in three] for three in threes if residues[three[0]][1].any()}
+    if sum(np.count_nonzero(stack[0][1]) for stack in stacks.values()) < FEWEST:
         return None
-    correlation = correlation / np.maximum(pairs, 1.0)
-    across = np.divide(between, near, out=np.zeros(3), where=near > 0)
-    return Noise(axis, _level(squares, counts, image, axis), _spectrum(correlation), across / max(across[0], 1e-6))
+    return Noise(
+        axis,
+        np.array(list(stacks), dtype=float),
+        _level(stacks, image, axis),
+        _spectrum(stacks.values()),
+        _across(stacks.values()),
+    )
 
 
-def _residue(
-    hu: Float[np.ndarray, "a b"], solid: Bool[np.ndarray, "a b"]
-) -> tuple[Float[np.ndarray, "a b"], Bool[np.ndarray, "a b"]]:
+def _residue(hu: Float[np.ndarray, "a b"], solid: Bool[np.ndarray, "a b"]) -> Residue:
     """What is fast in the even soft tissue of a slice, 0 elsewhere, and where that is."""
     smooth = ndimage.gaussian_filter(hu, EDGE_SMOOTHING)
     soft = (smooth > SOFT_HU[0]) & (smooth < SOFT_HU[1]) & ~ndimage.binary_dilation(solid, iterations=3)
@@ -128,10 +143,10 @@ def _residue(
     return np.where(even, residue, 0.0), even
 
 
-def _correlate(one: Float[np.ndarray, "a b"], other: Float[np.ndarray, "a b"], size: int) -> Float[np.ndarray, "n n"]:
+def _correlate(values: Float[np.ndarray, "a b"], size: int) -> Float[np.ndarray, "n n"]:
     """Sum of products over lags from -size/2 to size/2, as ``numpy.fft`` orders them."""
-    shape = tuple(fft.next_fast_len(n + size, real=True) for n in one.shape)
-    product = fft.irfft2(fft.rfft2(one, shape) * np.conj(fft.rfft2(other, shape)), shape)
+    shape = tuple(fft.next_fast_len(n + size, real=True) for n in values.shape)
+    product = fft.irfft2(np.abs(fft.rfft2(values, shape)) ** 2, shape)
     lags = np.r_[0 : size // 2, -(size // 2) : 0]
     return product[np.ix_(lags, lags)]
 
@@ -142,21 +157,45 @@ def _summed(values: Float[np.ndarray, "a b"], shape: tuple[int, int]) -> Float[n
     return np.pad(values, more).reshape(shape[0], COARSE, shape[1], COARSE).sum(axis=(1, 3))
 
 
-def _level(
-    squares: Float[np.ndarray, "a b"], counts: Float[np.ndarray, "a b"], image: Volume, axis: int
-) -> Float[np.ndarray, "a b"]:
-    """Standard deviation over a slice: that of the even tissue nearby, and the mean where none is near."""
-    spacing = np.delete(image.grid.spacing_mm, axis)
-    sigma = NEAR_MM / (COARSE * spacing)
-    mean = squares.sum() / counts.sum()
-    few = 0.01 * counts.max()
+def _level(stacks: Mapping[int, Stack], image: Volume, axis: int) -> Float[np.ndarray, "s a b"]:
+    """Standard deviation on each slice: that of the even tissue nearby, and the mean where none is near."""
+    flat = tuple(n for rank, n in enumerate(image.grid.shape) if rank != axis)
+    coarse = (-(-flat[0] // COARSE), -(-flat[1] // COARSE))
+    squares = np.stack([_summed(residue**2, coarse) for (residue, _), *_ in stacks.values()])
+    counts = np.stack([_summed(even.astype(float), coarse) for (_, even), *_ in stacks.values()])
+    apart = float(np.diff(list(stacks)).mean()) if len(stacks) > 1 else 1.0
+    spacing = image.grid.spacing_mm
+    sigma = NEAR_MM / np.array([apart * spacing[axis], *(COARSE * np.delete(spacing, axis))])
+    mean, few = squares.sum() / counts.sum(), FEW * counts.max()
     near, seen = (ndimage.gaussian_filter(each, sigma, mode="constant") for each in (squares, counts))
     return np.sqrt((near + few * mean) / (seen + few))
 
 
-def _spectrum(correlation: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
-    """Power by frequency, mean 1, of a correlation that is faded out towards the largest lag."""
-    lags = np.fft.fftfreq(len(correlation), 1 / len(correlation))
-    window = np.cos(np.pi * lags / len(correlation)) ** 2
-    power = np.maximum(fft.fft2(correlation * np.outer(window, window)).real, 0.0)
+def _spectrum(stacks: Iterable[Stack]) -> Float[np.ndarray, "n n"]:
+    """Power by frequency in a slice, mean 1, from a correlation that is faded out towards the largest lag."""
+    size = 2 * LAGS + 2
+    correlation, pairs = np.zeros((size, size)), np.zeros((size, size))
+    for (residue, even), *_ in stacks:
+        correlation += _correlate(residue, size)
+        pairs += _correlate(even.astype(float), size)
+    lags = np.fft.fftfreq(size, 1 / size)
+    window = np.cos(np.pi * lags / size) ** 2
+    power = np.maximum(fft.fft2(correlation / np.maximum(pairs, 1.0) * np.outer(window, window)).real, 0.0)
     return power / power.mean()
+
+
+def _across(stacks: Iterable[Stack]) -> Float[np.ndarray, " 3"]:
+    """Correlation between slices that are 0, 1 and 2 apart."""
+    products, pairs = np.zeros(3), np.zeros(3)
+    for stack in stacks:
+        residue, even = stack[0]
+        for lag, (other, also) in enumerate(stack):
+            products[lag] += float((residue * other).sum())
+            pairs[lag] += np.count_nonzero(even & also)
+    means = np.divide(products, pairs, out=np.zeros(3), where=pairs > 0)
+    return means / means[0]
+
+
+def _interpolation(known: Float[np.ndarray, " s"], wanted: np.ndarray) -> Float[np.ndarray, "t s"]:
+    """Weights that interpolate linearly between known places, constant beyond them."""
+    return np.stack([np.interp(wanted, known, unit) for unit in np.eye(len(known))], axis=1)

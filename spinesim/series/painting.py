@@ -58,7 +58,7 @@ def paint_case(case: Case, method: Inpainting) -> Case:
         after,
         noise,
         lambda box: field.voxels_in(before.grid, after.grid, box),
-        before.grid.shape,
+        before.grid,
         body & ~case.outside,
         seed=case.seed,
     )
