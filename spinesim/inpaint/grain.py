@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import fft, ndimage
 
-from spinesim.anatomy.boxes import Box
+from spinesim.anatomy.boxes import Box, bounding_boxes, padded
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.scan import Volume
 from spinesim.anatomy.threads import THREADS
@@ -24,7 +25,7 @@ SLAB_VOXELS = 4_000_000
 """About so many voxels are worked on at once."""
 
 REACH = 4
-"""Slices beyond them that their noise rests on: two across, one for the difference, one for who has a source voxel."""
+"""Voxels beyond them that their noise rests on: two across, one for the difference, one for who has a source voxel."""
 
 Trace = Callable[[Box], Float[np.ndarray, "a b c 3"]]
 """Source voxels (fractional) that a box of the output comes from, as (a, b, c, 3) float32."""
@@ -68,31 +69,28 @@ def restore_noise(
     """
     out = image.voxels.copy(order="K")
     changed = np.zeros(image.grid.shape, dtype=bool, order="F")
-    depth = image.grid.shape[noise.axis]
     shift = source.to_voxel(image.grid.world_from_voxel[None, :3, 3])[0]
-    slices = max(2 * REACH, SLAB_VOXELS * depth // image.voxels.size)
-    for first in range(0, depth, slices):
-        last = min(first + slices, depth)
-        wide = _slab(image.grid.shape, noise.axis, max(first - REACH, 0), min(last + REACH, depth))
-        inner = _slab(image.grid.shape, noise.axis, first, last)
-        before = wide[noise.axis].start
-        held = _slab(image.grid.shape, noise.axis, first - before, last - before)
-        if not known[inner].any():
-            continue
-        sources = trace(wide)
-        added, lost = _lost_grain(sources, noise, source.shape, wide, image.grid.shape, seed)
-        mask = lost[held] & known[inner]
+    for inner in _slabs(known, noise.axis):
+        wide = padded(inner, image.grid.shape, REACH)
+        added, lost = _lost_grain(trace(wide), noise, source.shape, wide, image.grid.shape, seed)
+        i, j, k = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(inner, wide, strict=True))
+        mask = lost[i, j, k] & known[inner]
         levels = noise.level_at(*(np.arange(side.start, side.stop) + n for side, n in zip(inner, shift, strict=True)))
-        hu = image.hu(image.voxels[inner]) + levels * added[held]
+        hu = image.hu(image.voxels[inner]) + levels * added[i, j, k]
         out[inner][mask] = image.stored(hu[mask]).astype(out.dtype)
         changed[inner] = mask
     return replace(image, voxels=out), changed
 
 
-def _slab(shape: tuple[int, int, int], axis: int, start: int, stop: int) -> Box:
-    """Slices of a volume."""
-    i, j, k = (slice(start, stop) if rank == axis else slice(0, n) for rank, n in enumerate(shape))
-    return i, j, k
+def _slabs(known: Bool[np.ndarray, "i j k"], axis: int) -> Iterator[Box]:
+    """Slices, some at a time, of the box that holds all voxels that may change."""
+    for box in bounding_boxes(known.view(np.uint8)).values():
+        low, high = box[axis].start, box[axis].stop
+        slice_voxels = math.prod(side.stop - side.start for side in box) // (high - low)
+        some = max(2 * REACH, SLAB_VOXELS // slice_voxels)
+        for first in range(low, high, some):
+            i, j, k = (slice(first, min(first + some, high)) if rank == axis else box[rank] for rank in range(3))
+            yield i, j, k
 
 
 def _lost_grain(

@@ -178,3 +178,21 @@ def mark_strained(density, labels, voxels, parted, limits, soft, broken, by_hu, 
                         out[i, j, k] = marks[0]
                     else:
                         out[i, j, k] = marks[1] if strain < 0 else marks[2]
+
+
+@njit(parallel=True, cache=True)
+def mark_seam(reasons, labels, may, body, reach, seam):
+    """Mark what is known in the body within so many steps of what is not, in place; ``may`` tells by label where."""
+    ni, nj, nk = reasons.shape
+    for k in prange(nk):
+        for j in range(nj):
+            for i in range(ni):
+                if reasons[i, j, k] != 0 or not body[i, j, k] or not may[labels[i, j, k]]:
+                    continue
+                for c in range(max(k - reach, 0), min(k + reach + 1, nk)):
+                    left = reach - abs(c - k)
+                    for b in range(max(j - left, 0), min(j + left + 1, nj)):
+                        more = left - abs(b - j)
+                        for a in range(max(i - more, 0), min(i + more + 1, ni)):
+                            if reasons[a, b, c] != 0 and reasons[a, b, c] != seam:
+                                reasons[i, j, k] = seam

@@ -8,12 +8,10 @@ from enum import IntEnum
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from scipy import ndimage
 
-from spinesim.anatomy.boxes import bounding_boxes, padded
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import LabelMap, Scan, read_only
-from spinesim.inpaint.kernels import mark_strained
+from spinesim.inpaint.kernels import mark_seam, mark_strained
 
 
 class Reason(IntEnum):
@@ -170,12 +168,5 @@ def _add_seam(
     body: Bool[np.ndarray, "i j k"],
 ) -> None:
     """Mark what borders on the unknown, in place: in soft tissue, and in bones where they are unknown themselves."""
-    boxes = bounding_boxes((reasons > 0).astype(np.uint8))
-    if not boxes:
-        return
-    box = padded(boxes[1], labels.grid.shape, SEAM_VOXELS)
-    known, here = reasons[box] == 0, labels.voxels[box]
-    changed = np.unique(here[(~known) & ~soft[here]])
-    may = soft[here] | np.isin(here, changed)
-    near = ndimage.binary_dilation(~known, iterations=SEAM_VOXELS)
-    reasons[box][known & near & may & body[box]] = Reason.SEAM
+    changed = np.bincount(labels.voxels[reasons > 0], minlength=len(soft)) > 0
+    mark_seam(reasons, labels.voxels, soft | changed, body, SEAM_VOXELS, Reason.SEAM)
