@@ -11,7 +11,7 @@ from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.reading import read_labels, read_mapping, read_scan, read_volume
 from spinesim.anatomy.scan import LabelMap, Storage, Volume
-from spinesim.anatomy.writing import write_labels, write_mask, write_volume
+from spinesim.anatomy.writing import write_labels, write_volume
 from spinesim.errors import GeometryError, LabelError, ScanError, ScanWarning
 
 SHAPE = (6, 5, 40)
@@ -22,6 +22,10 @@ def grid(tilt=(0.0, 0.0, 0.0)):
     affine[:3, :3] = Rotation.from_rotvec(tilt).as_matrix() @ affine[:3, :3]
     affine[:3, 3] = 12.5, -30.25, 400.0
     return Grid(SHAPE, affine)
+
+
+def write_mask(mask, grid, path):
+    write_labels(LabelMap(mask.astype(np.uint8), grid, {}), path)
 
 
 def ct(tilt=(0.0, 0.0, 0.0)):

@@ -15,7 +15,7 @@ from spinesim.anatomy.levels import Level
 from spinesim.anatomy.nifti import read_nifti
 from spinesim.anatomy.reading import read_labels
 from spinesim.anatomy.scan import LabelMap, Storage, Volume
-from spinesim.anatomy.writing import digest, read_field, write_field, write_labels, write_mask, write_volume
+from spinesim.anatomy.writing import digest, read_field, write_field, write_labels, write_volume
 from spinesim.errors import OutputError, ScanError
 
 same_folder = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -101,12 +101,6 @@ def test_the_same_data_gives_the_same_bytes(tmp_path):
     assert (tmp_path / "a.nii.gz").read_bytes()[3:8] == b"\0" * 5  # no file name, no time
 
 
-def test_a_mask_is_written_as_0_and_1(tmp_path):
-    mask = np.random.default_rng(0).random((3, 4, 5)) > 0.5
-    write_mask(mask, Grid((3, 4, 5), np.eye(4)), tmp_path / "mask.nii.gz")
-    assert np.array_equal(np.asarray(nib.load(tmp_path / "mask.nii.gz").dataobj), mask.astype(np.uint8))
-
-
 @same_folder
 @given(grid=grids(), seed=st.integers(0, 99))
 def test_a_field_written_then_read_is_equal(grid, seed, tmp_path):
@@ -183,5 +177,5 @@ def test_a_digest_sees_bytes_and_names(tmp_path):
 
 
 def test_the_file_is_plain_gzip(tmp_path):
-    write_mask(np.ones((2, 2, 2), bool), Grid((2, 2, 2), np.eye(4)), tmp_path / "m.nii.gz")
+    write_labels(LabelMap(np.ones((2, 2, 2), np.uint8), Grid((2, 2, 2), np.eye(4)), {}), tmp_path / "m.nii.gz")
     assert len(gzip.decompress((tmp_path / "m.nii.gz").read_bytes())) == 352 + 8

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from isal import igzip
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.itkfiles import LPS_FROM_RAS, decode_itk, grid_of
 from spinesim.anatomy.nifti import CHUNK, encode_header
-from spinesim.anatomy.scan import LabelMap, Storage, Volume
+from spinesim.anatomy.scan import LabelMap, Volume
 from spinesim.errors import OutputError, ScanError
 
 REMEDY = {
@@ -60,15 +60,6 @@ def write_volume(volume: Volume, path: str | Path) -> None:
 def write_labels(labels: LabelMap, path: str | Path) -> None:
     """Write a label map as NIfTI in its own numbers and the type of its source; otherwise as :func:`write_volume`."""
     _write_nifti(encode_header(labels.grid, labels.storage), labels.voxels, labels.storage.dtype, Path(path))
-
-
-def write_mask(mask: Bool[np.ndarray, "i j k"], grid: Grid, path: str | Path) -> None:
-    """Write a mask as NIfTI of type uint8, 0 and 1; otherwise as :func:`write_volume`."""
-    if mask.shape != grid.shape:
-        raise OutputError(
-            f"{path}: expected a mask of shape {grid.shape}, got {mask.shape}; make it on the grid of the scan"
-        )
-    _write_nifti(encode_header(grid, Storage("uint8")), mask, "uint8", Path(path))
 
 
 def write_field(
