@@ -141,6 +141,7 @@ def test_a_value_is_changed_where_it_is_meant():
         ),
         ("genant-mild", "2.level=T9", "--set: expected a parameter of pathology 2, got 'level'"),
         ("genant-mild", "level=[", "--set: expected a value of YAML for 'level', got '['"),
+        ("genant-mild", "level=2020-13-45", "--set: expected a value of YAML for 'level', got '2020-13-45'"),
         ("genant-mild", "level=T99", "genant-mild: pathologies[0]: level: "),
         ("osteoporotic-fractures", "level=T9", "--set: expected one pathology that knows 'level', got"),
     ],

@@ -133,7 +133,7 @@ def test_the_record_written_then_read_says_what_the_case_says(small_case, small_
     assert record.labels_in == record.labels_out == list(small_case.before.labels.present)
     assert record.unknown_voxels == np.count_nonzero(small_case.unknown.mask)
     assert sum(region.voxels for region in record.inpaint.regions) == record.unknown_voxels
-    assert (record.inpaint.method, record.inpaint.noise_hu) == ("noise", pytest.approx(small_case.noise_hu, abs=0.01))
+    assert (record.inpaint.method, record.inpaint.noise_hu) == ("none", None)  # its voxels are too coarse
     assert record.run.seconds > 0 and record.run.started
 
 
@@ -214,11 +214,8 @@ def test_simpleitk_makes_the_output_of_the_input_with_the_written_field(small_ca
     field = sitk.Cast(sitk.ReadImage(small_written["field"]), sitk.sitkVectorFloat64)
     air = small_case.before.image.air + small_case.before.image.intercept
     made = sitk.Resample(given, got, sitk.DisplacementFieldTransform(field), sitk.sitkLinear, air)
-    off = sitk.GetArrayFromImage(made) - sitk.GetArrayFromImage(got)
-    reasons = sitk.GetArrayFromImage(sitk.ReadImage(small_written["unknown"]))
-    assert np.mean(np.abs(off[reasons == 0]) <= 1.0) > 0.999
-    noisy = off[reasons == Reason.BLUR]
-    assert abs(noisy.mean()) < 0.1 and noisy.std() < small_case.noise_hu
+    off = np.abs(sitk.GetArrayViewFromImage(made) - sitk.GetArrayViewFromImage(got))
+    assert np.mean(off <= 1.0) > 0.999
     assert np.abs(sitk.GetArrayViewFromImage(given) - sitk.GetArrayViewFromImage(got)).max() > 500
 
 

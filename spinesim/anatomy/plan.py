@@ -138,7 +138,7 @@ class Tissue:
     """A change of the CT in the bone of a level, or, with ``where``, in what is no bone there.
 
     ``become`` gives the new HU of its voxels. Where ``ossified`` holds too, they become bone of the level, as far as
-    they hang together with it.
+    they hang together with it; whatever label they had, unless it is a level.
     """
 
     level: Level

@@ -21,8 +21,8 @@ def draw_carried_noise(
 
     Every voxel of the scan has its own number, which depends on nothing but the seed. A voxel of the output takes that
     of the source voxel nearest to where it comes from, unless a neighbour comes from nearer to that one: it then gets a
-    number of its own, and so does what comes from beyond the scan. So no number occurs twice, and the noise stays white
-    however tissue is turned or stretched.
+    number of its own, and so does what comes from beyond the scan. So hardly a number occurs twice where tissue is
+    stretched by less than 2.5, and the noise stays white however it is turned.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def draw_carried_noise(
     apart = np.empty(sources.shape[:3], dtype=np.float32, order="F")
     keys = np.empty(sources.shape[:3], dtype=np.uint64, order="F")
     nearest_sources(sources, np.array(source_shape), found, apart)
-    claim_sources(found, apart, np.array(start), np.array(shape), seed, keys)
+    claim_sources(found, apart, np.array(start), np.array(shape), np.uint64(seed % 2**64), keys)
     out = np.empty((channels, *sources.shape[2::-1]), dtype=np.float32).transpose(0, 3, 2, 1)
     draw_normals(keys, out)
     return out

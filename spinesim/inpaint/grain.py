@@ -37,6 +37,7 @@ def restore_noise(
     trace: Trace,
     source: Grid,
     known: Bool[np.ndarray, "i j k"],
+    limits: tuple[float, float],
     *,
     seed: int,
 ) -> tuple[Volume, Bool[np.ndarray, "i j k"]]:
@@ -59,6 +60,8 @@ def restore_noise(
         Of the scan before; that of the CT has voxels of the same size.
     known : (i, j, k) bool array
         Voxels that may change.
+    limits : tuple of float
+        Smallest and largest stored number that may come out.
     seed : int
         Of the noise.
 
@@ -77,7 +80,7 @@ def restore_noise(
         mask = lost[i, j, k] & known[inner]
         levels = noise.level_at(*(np.arange(side.start, side.stop) + n for side, n in zip(inner, shift, strict=True)))
         hu = image.hu(image.voxels[inner]) + levels * added[i, j, k]
-        out[inner][mask] = image.stored(hu[mask]).astype(out.dtype)
+        out[inner][mask] = np.clip(image.stored(hu[mask]), *limits).astype(out.dtype)
         changed[inner] = mask
     return replace(image, voxels=out), changed
 
@@ -118,8 +121,10 @@ def _coloured(white: Float[np.ndarray, "a b c"], noise: Noise) -> Float[np.ndarr
     slices = np.moveaxis(white, noise.axis, 0)
     gain = np.sqrt(_resampled(noise.spectrum, n, m)).astype(np.float32)
     filtered = fft.irfft2(fft.rfft2(slices, workers=THREADS) * gain, (n, m), workers=THREADS)
-    weights = _across(noise.across)
-    return np.moveaxis(ndimage.convolve1d(filtered, weights.astype(np.float32), axis=0, mode="reflect"), 0, noise.axis)
+    weights = _across(noise.across).astype(np.float32)
+    along = ndimage.convolve1d(filtered, weights, axis=0, mode="constant")
+    norm = np.sqrt(ndimage.convolve1d(np.ones(len(along), dtype=np.float32), weights**2, mode="constant"))
+    return np.moveaxis(along / norm[:, None, None], 0, noise.axis)
 
 
 def _resampled(spectrum: Float[np.ndarray, "n n"], n: int, m: int) -> Float[np.ndarray, "n h"]:

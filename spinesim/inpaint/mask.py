@@ -77,7 +77,7 @@ class Unknown:
         return Unknown(reasons)
 
     def regions(self, labels: LabelMap, masses: LabelMap | None, names: Collection[str]) -> tuple[Region, ...]:
-        """List what is unknown: lesions by their names, what lies in a vertebra by its level, and the rest together."""
+        """List what is unknown: lesions by name, fractures and changed tissue by level, and of each reason the rest."""
         found = []
         voxel_ml = labels.grid.voxel_volume_mm3 / 1000
         for reason in Reason:
@@ -157,7 +157,7 @@ def find_unknown(
         if reason is Reason.TISSUE:
             reasons[where & broken[labels.voxels]] = Reason.FRACTURE
     reasons[outside] = Reason.OUTSIDE
-    _add_seam(reasons, labels, soft, body | outside)
+    _add_seam(reasons, labels, soft, body)
     return Unknown(reasons)
 
 

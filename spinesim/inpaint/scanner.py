@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import fft, ndimage
 
-from spinesim.anatomy.scan import Volume
+from spinesim.anatomy.scan import Volume, read_only
 from spinesim.anatomy.threads import map_threads
 
 SOFT_HU = (-160.0, 250.0)
@@ -28,7 +28,13 @@ smallest in the soft tissue of their slice."""
 LAGS = 6
 """Noise is followed over so many voxels in a slice."""
 
-FEWEST = 4000
+WIDEST_MM = 1.7
+"""On wider voxels it is not measured."""
+
+LEAST_HU = 0.5
+"""A CT with less has none that could be missed."""
+
+FEWEST = 1000
 """Even voxels below which noise is not measured."""
 
 CLIP = 4.0
@@ -40,15 +46,14 @@ NEAR_MM = 30.0
 COARSE = 8
 """Its level is written down for every so many voxels in a slice."""
 
-
 FEW = 0.01
 """The mean level counts as much as this share of the most even voxels at one place."""
 
 Residue = tuple[Float[np.ndarray, "a b"], Bool[np.ndarray, "a b"]]
 """What is fast in a slice (HU), 0 where it is not even, and where it is."""
 
-Stack = Sequence[Residue]
-"""Up to three neighbouring slices."""
+Stack = tuple[Residue, Residue, Residue]
+"""Three neighbouring slices."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +80,10 @@ class Noise:
     spectrum: Float[np.ndarray, "n n"]
     across: Float[np.ndarray, " 3"]
 
+    def __post_init__(self) -> None:
+        for name in ("slices", "level_hu", "spectrum", "across"):
+            object.__setattr__(self, name, read_only(getattr(self, name)))
+
     @property
     def mean_hu(self) -> float:
         """Standard deviation over all."""
@@ -98,10 +107,12 @@ class Noise:
 
 
 def measure_noise(image: Volume, bone: Bool[np.ndarray, "i j k"]) -> Noise | None:
-    """Measure the noise of a CT in even soft tissue, or None where there is too little of it.
+    """Measure the noise of a CT in even soft tissue; None where there is too little of either.
 
-    What is slower than ``WAVE`` voxels in a slice is taken for anatomy. The spectrum is the transform of the
-    correlation over ``LAGS`` voxels in the slice (with a Hann window), and over two slices across.
+    What is slower than ``WAVE`` voxels in a slice is taken for anatomy, and so is what slices two apart have in common.
+    The spectrum is the transform of the correlation over ``LAGS`` voxels in the slice (with a Hann window). Parts that
+    are filled with one number are left out. None also for fewer than three slices, for voxels wider than ``WIDEST_MM``,
+    on which anatomy is as fast as noise, and where there is less than ``LEAST_HU``.
 
     Parameters
     ----------
@@ -112,27 +123,27 @@ def measure_noise(image: Volume, bone: Bool[np.ndarray, "i j k"]) -> Noise | Non
     """
     axis = int(np.abs(image.grid.direction[2]).argmax())
     hu, solid = np.moveaxis(image.voxels, axis, 2), np.moveaxis(bone, axis, 2)
-    starts = np.unique(np.linspace(0, max(hu.shape[2] - 3, 0), SLICES).astype(int))
-    threes = [range(first, min(first + 3, hu.shape[2])) for first in starts]
+    if hu.shape[2] < 3 or np.delete(image.grid.spacing_mm, axis).max() > WIDEST_MM:
+        return None
+    threes = [range(first, first + 3) for first in np.unique(np.linspace(0, hu.shape[2] - 3, SLICES).astype(int))]
     looked = sorted({n for three in threes for n in three})
     found = map_threads(lambda n: _residue(image.hu(hu[:, :, n]), solid[:, :, n]), looked)
     residues = dict(zip(looked, found, strict=True))
-    stacks = {three[0]: [residues[n] for n in three] for three in threes if residues[three[0]][1].any()}
-    if sum(np.count_nonzero(stack[0][1]) for stack in stacks.values()) < FEWEST:
+    stacks = {b: (residues[a], residues[b], residues[c]) for a, b, c in threes}
+    apart = {middle: _apart(stack) for middle, stack in stacks.items()}
+    if sum(np.count_nonzero(even) for _, even in apart.values()) < FEWEST:
         return None
-    return Noise(
-        axis,
-        np.array(list(stacks), dtype=float),
-        _level(stacks, image, axis),
-        _spectrum(stacks.values()),
-        _across(stacks.values()),
-    )
+    level = _level(apart, image, axis)
+    if level.mean() < LEAST_HU:
+        return None
+    return Noise(axis, np.array(list(stacks), dtype=float), level, _spectrum(apart.values()), _across(stacks.values()))
 
 
 def _residue(hu: Float[np.ndarray, "a b"], solid: Bool[np.ndarray, "a b"]) -> Residue:
     """What is fast in the even soft tissue of a slice, 0 elsewhere, and where that is."""
     smooth = ndimage.gaussian_filter(hu, EDGE_SMOOTHING)
-    soft = (smooth > SOFT_HU[0]) & (smooth < SOFT_HU[1]) & ~ndimage.binary_dilation(solid, iterations=3)
+    filled = ndimage.maximum_filter(hu, 3) == ndimage.minimum_filter(hu, 3)
+    soft = (smooth > SOFT_HU[0]) & (smooth < SOFT_HU[1]) & ~ndimage.binary_dilation(solid | filled, iterations=3)
     slope = ndimage.uniform_filter(np.hypot(*np.gradient(smooth)), EVEN_VOXELS)
     if not soft.any():
         return np.zeros_like(hu), soft
@@ -157,13 +168,20 @@ def _summed(values: Float[np.ndarray, "a b"], shape: tuple[int, int]) -> Float[n
     return np.pad(values, more).reshape(shape[0], COARSE, shape[1], COARSE).sum(axis=(1, 3))
 
 
-def _level(stacks: Mapping[int, Stack], image: Volume, axis: int) -> Float[np.ndarray, "s a b"]:
+def _apart(stack: Stack) -> Residue:
+    """What differs between slices two apart: anatomy that both have cancels, and their noise is hardly the same."""
+    (one, even), _, (other, also) = stack
+    both = even & also
+    return np.where(both, (one - other) / np.sqrt(2), 0.0), both
+
+
+def _level(slices: Mapping[int, Residue], image: Volume, axis: int) -> Float[np.ndarray, "s a b"]:
     """Standard deviation on each slice: that of the even tissue nearby, and the mean where none is near."""
     flat = tuple(n for rank, n in enumerate(image.grid.shape) if rank != axis)
     coarse = (-(-flat[0] // COARSE), -(-flat[1] // COARSE))
-    squares = np.stack([_summed(residue**2, coarse) for (residue, _), *_ in stacks.values()])
-    counts = np.stack([_summed(even.astype(float), coarse) for (_, even), *_ in stacks.values()])
-    apart = float(np.diff(list(stacks)).mean()) if len(stacks) > 1 else 1.0
+    squares = np.stack([_summed(residue**2, coarse) for residue, _ in slices.values()])
+    counts = np.stack([_summed(even.astype(float), coarse) for _, even in slices.values()])
+    apart = float(np.diff(list(slices)).mean()) if len(slices) > 1 else 1.0
     spacing = image.grid.spacing_mm
     sigma = NEAR_MM / np.array([apart * spacing[axis], *(COARSE * np.delete(spacing, axis))])
     mean, few = squares.sum() / counts.sum(), FEW * counts.max()
@@ -171,11 +189,11 @@ def _level(stacks: Mapping[int, Stack], image: Volume, axis: int) -> Float[np.nd
     return np.sqrt((near + few * mean) / (seen + few))
 
 
-def _spectrum(stacks: Iterable[Stack]) -> Float[np.ndarray, "n n"]:
+def _spectrum(slices: Iterable[Residue]) -> Float[np.ndarray, "n n"]:
     """Power by frequency in a slice, mean 1, from a correlation that is faded out towards the largest lag."""
     size = 2 * LAGS + 2
     correlation, pairs = np.zeros((size, size)), np.zeros((size, size))
-    for (residue, even), *_ in stacks:
+    for residue, even in slices:
         correlation += _correlate(residue, size)
         pairs += _correlate(even.astype(float), size)
     lags = np.fft.fftfreq(size, 1 / size)
@@ -185,7 +203,7 @@ def _spectrum(stacks: Iterable[Stack]) -> Float[np.ndarray, "n n"]:
 
 
 def _across(stacks: Iterable[Stack]) -> Float[np.ndarray, " 3"]:
-    """Correlation between slices that are 0, 1 and 2 apart."""
+    """Correlation between slices that are 0, 1 and 2 apart; that over two is taken for anatomy, and away."""
     products, pairs = np.zeros(3), np.zeros(3)
     for stack in stacks:
         residue, even = stack[0]
@@ -193,7 +211,8 @@ def _across(stacks: Iterable[Stack]) -> Float[np.ndarray, " 3"]:
             products[lag] += float((residue * other).sum())
             pairs[lag] += np.count_nonzero(even & also)
     means = np.divide(products, pairs, out=np.zeros(3), where=pairs > 0)
-    return means / means[0]
+    noise = means - means[2]
+    return noise / noise[0] if noise[0] > 0 else np.array([1.0, 0.0, 0.0])
 
 
 def _interpolation(known: Float[np.ndarray, " s"], wanted: np.ndarray) -> Float[np.ndarray, "t s"]:

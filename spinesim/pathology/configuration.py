@@ -78,7 +78,7 @@ def parse_configuration(text: str, where: str, changes: Sequence[str] = ()) -> C
     """
     try:
         said = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{where}: expected YAML, got something else{line}; see configs/ for examples") from error
@@ -121,7 +121,7 @@ def _change(entries: list[Any], change: str) -> None:
         )
     try:
         entries[int(rank or knowing[0]) - 1][key] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none
         raise ConfigError(f"--set: expected a value of YAML for {key!r}, got {value!r}; put it in quotes") from error
 
 

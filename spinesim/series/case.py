@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool
@@ -170,8 +170,10 @@ def simulate(
     PathologyError
         When the labels or the spine do not allow it; the message names the nearest possible value.
     ConfigError
-        When there is no such device.
+        When there is no such device, or no such way to paint.
     """
+    if inpaint not in get_args(Inpainting):
+        raise ConfigError(f"inpaint: expected one of {', '.join(get_args(Inpainting))}, got {inpaint!r}; choose one")
     told("locating the spine")
     check_order(scan.labels)
     spine = estimate_spine(scan.labels)

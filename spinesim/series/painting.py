@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from spinesim.anatomy.scan import Scan, Volume
+from spinesim.anatomy.scan import Scan, Volume, read_only
 from spinesim.anatomy.surroundings import find_surroundings
 from spinesim.deform.deformation import carriages_of
 from spinesim.inpaint.grain import restore_noise
@@ -25,10 +25,11 @@ def find_painted(warped: Volume | None, changed: Volume | None, grown: Volume | 
     """Where the plan changed the CT: its tissues first, and what grew then; nothing where there is none."""
     if warped is None or changed is None or grown is None:
         return {}
-    stages = ((Reason.TISSUE, warped, changed), (Reason.LESION, changed, grown))
-    return {
-        reason: before.voxels != after.voxels for reason, before, after in stages if before.voxels is not after.voxels
-    }
+    found = {}
+    for reason, before, after in ((Reason.TISSUE, warped, changed), (Reason.LESION, changed, grown)):
+        if before.voxels is not after.voxels:
+            found[reason] = read_only(before.voxels != after.voxels)
+    return found
 
 
 def paint_case(case: Case, method: Inpainting) -> Case:
@@ -49,17 +50,22 @@ def paint_case(case: Case, method: Inpainting) -> Case:
     if not np.allclose(before.grid.spacing_mm, after.grid.spacing_mm, rtol=0.02):
         said = "noise: expected the voxels of the scan, got others; the CT keeps the blur of the warp"
         return replace(case, unknown=unknown, warnings=(*case.warnings, said))
+    limits = float(before.voxels.min()), float(before.voxels.max())  # what a scanner clipped has no noise
     bone = np.isin(case.before.labels.voxels, list(case.before.labels.levels))
     noise = measure_noise(before, bone)
     if noise is None:
-        said = "noise: expected even soft tissue to measure it on, got too little; the CT keeps the blur of the warp"
+        said = (
+            "noise: expected even soft tissue with noise on voxels of 1.7 mm or less, got too little; "
+            "the CT keeps the blur of the warp"
+        )
         return replace(case, unknown=unknown, warnings=(*case.warnings, said))
     image, lost = restore_noise(
         after,
         noise,
         lambda box: field.voxels_in(before.grid, after.grid, box),
         before.grid,
-        body & ~case.outside,
+        body & ~case.outside & (after.voxels > limits[0]) & (after.voxels < limits[1]),
+        limits,
         seed=case.seed,
     )
     scan = Scan(case.after.labels, image)

@@ -120,7 +120,7 @@ class Record(_Part):
     vertebrae: list[VertebraMotion]
     labels_in: list[int]
     labels_out: list[int]
-    unknown_voxels: int
+    unknown_voxels: int = Field(description="Voxels of the unknown mask, for any reason, lost noise included")
     inpaint: Inpainted
     measures_before: dict[str, Any]
     measures_after: dict[str, Any]
