@@ -60,9 +60,6 @@ TRUSTED = 1.0
 CORRECTIONS, TRIES = 5, 8
 """Corrections on rigidly carried labels before the flow, and tries with it; two are usual."""
 
-GAINS = (1.0, 0.5, 2.0, 0.25, 4.0)
-"""Steps from the best aim, as shares of what it missed, after so many tries that came no closer."""
-
 Told = Callable[[str], None]
 
 
@@ -204,15 +201,14 @@ class Search:
     """Where to aim so that what is measured is what was asked.
 
     Between an aim that gave too little and one that gave too much, in proportion; else from the aim that came closest,
-    by what it missed, and after steps that came no closer by half of it, by twice, by a quarter, by four times: labels
-    are coarse, and what is measured on them may rise where it should fall. ``aim`` is the next one to try, ``least``
-    the largest miss of the best one so far, as a share of its tolerance.
+    by what it missed, and after a step that came no closer by half of the step. ``aim`` is the next one to try,
+    ``least`` the largest miss of the best one so far, as a share of its tolerance.
     """
 
     def __init__(self, asked: Goals, aim: Goals, tolerances: Goals) -> None:
         self.asked, self.aim, self.tolerances = asked, aim, tolerances
         self.least = np.inf
-        self._best, self._miss, self._worse = aim, dict.fromkeys(asked, 0.0), 0
+        self._best, self._miss, self._gain = aim, dict.fromkeys(asked, 0.0), 1.0
         self._tried: list[tuple[Goals, Goals]] = []
 
     def learn(self, measured: Goals) -> bool:
@@ -226,13 +222,12 @@ class Search:
         largest = max((abs(value) / self.tolerances[name] for name, value in miss.items()), default=0.0)
         closer = bool(largest < self.least)
         if closer:
-            self._best, self._miss, self._worse = self.aim, miss, 0
+            self._best, self._miss, self._gain = self.aim, miss, 1.0
             self.least = largest
         else:
-            self._worse += 1
+            self._gain /= 2
         self._tried.append((self.aim, miss))
-        gain = GAINS[min(self._worse, len(GAINS) - 1)]
-        stepped = {name: self._best[name] + gain * self._miss[name] for name in self.asked}
+        stepped = {name: self._best[name] + self._gain * self._miss[name] for name in self.asked}
         self.aim = {name: self._between(name, step) for name, step in stepped.items()}
         return closer
 
