@@ -190,24 +190,16 @@ def _level(slices: Mapping[int, Residue], image: Volume, axis: int) -> Float[np.
 
 
 def _spectrum(slices: Iterable[Residue]) -> Float[np.ndarray, "n n"]:
-    """Power by frequency in a slice, mean 1, from a correlation that is faded out towards the largest lag.
-
-    A noisy slice counts no more than another.
-    """
+    """Power by frequency in a slice, mean 1, from a correlation that is faded out towards the largest lag."""
     size = 2 * LAGS + 2
     correlation, pairs = np.zeros((size, size)), np.zeros((size, size))
     for residue, even in slices:
-        correlation += _correlate(residue, size) / _power(residue, even)
+        correlation += _correlate(residue, size)
         pairs += _correlate(even.astype(float), size)
     lags = np.fft.fftfreq(size, 1 / size)
     window = np.cos(np.pi * lags / size) ** 2
     power = np.maximum(fft.fft2(correlation / np.maximum(pairs, 1.0) * np.outer(window, window)).real, 0.0)
     return power / power.mean()
-
-
-def _power(residue: Float[np.ndarray, "a b"], even: Bool[np.ndarray, "a b"]) -> float:
-    """Mean square where a slice is even; 1 where it is nowhere."""
-    return float((residue**2).sum()) / max(np.count_nonzero(even), 1) or 1.0
 
 
 def _across(stacks: Iterable[Stack]) -> Float[np.ndarray, " 3"]:
@@ -216,7 +208,7 @@ def _across(stacks: Iterable[Stack]) -> Float[np.ndarray, " 3"]:
     for stack in stacks:
         residue, even = stack[0]
         for lag, (other, also) in enumerate(stack):
-            products[lag] += float((residue * other).sum()) / _power(residue, even)
+            products[lag] += float((residue * other).sum())
             pairs[lag] += np.count_nonzero(even & also)
     means = np.divide(products, pairs, out=np.zeros(3), where=pairs > 0)
     noise = means - means[2]
