@@ -107,32 +107,33 @@ def _lost_grain(
     """What a block lacks, for noise of variance 1, and where it lacks any."""
     start = tuple(side.start for side in box)
     grain = draw_carried_noise(sources, source_shape, start, shape, seed=seed, channels=3)
+    n, m = (size for axis, size in enumerate(sources.shape[:3]) if axis != noise.axis)
+    gain = np.sqrt(_resampled(noise.spectrum, n, m)).astype(np.float32)
+    weights = _across(noise.across).astype(np.float32)
     for each in grain:
-        each[...] = _coloured(each, noise)
+        each[...] = _coloured(each, noise.axis, gain, weights)
     added = np.empty(sources.shape[:3], dtype=np.float32, order="F")
     lost = np.empty(sources.shape[:3], dtype=bool, order="F")
     add_lost_grain(sources, grain, LEAST, added, lost)
     return added, lost
 
 
-def _coloured(white: Float[np.ndarray, "a b c"], noise: Noise) -> Float[np.ndarray, "a b c"]:
-    """White noise with the spectrum of a scanner's."""
-    n, m = (size for axis, size in enumerate(white.shape) if axis != noise.axis)
-    slices = np.moveaxis(white, noise.axis, 0)
-    gain = np.sqrt(_resampled(noise.spectrum, n, m)).astype(np.float32)
-    filtered = fft.irfft2(fft.rfft2(slices, workers=THREADS) * gain, (n, m), workers=THREADS)
-    weights = _across(noise.across).astype(np.float32)
+def _coloured(
+    white: Float[np.ndarray, "a b c"], axis: int, gain: Float[np.ndarray, "n h"], weights: Float[np.ndarray, " 5"]
+) -> Float[np.ndarray, "a b c"]:
+    """White noise with a gain by frequency in the slices across an axis, and weighted sums of neighbouring slices."""
+    slices = np.moveaxis(white, axis, 0)
+    filtered = fft.irfft2(fft.rfft2(slices, workers=THREADS) * gain, slices.shape[1:], workers=THREADS)
     along = ndimage.convolve1d(filtered, weights, axis=0, mode="constant")
     norm = np.sqrt(ndimage.convolve1d(np.ones(len(along), dtype=np.float32), weights**2, mode="constant"))
-    return np.moveaxis(along / norm[:, None, None], 0, noise.axis)
+    return np.moveaxis(along / norm[:, None, None], 0, axis)
 
 
 def _resampled(spectrum: Float[np.ndarray, "n n"], n: int, m: int) -> Float[np.ndarray, "n h"]:
     """Power at the frequencies of another size, mean 1 over all of them (of the last axis half, as in ``rfft2``)."""
     size = len(spectrum)
-    rows, columns = np.abs(np.fft.fftfreq(n)) * size, np.fft.rfftfreq(m) * size
-    signs = np.sign(np.fft.fftfreq(n))
-    places = np.stack(np.meshgrid(signs * rows, columns, indexing="ij"))
+    rows, columns = np.fft.fftfreq(n) * size, np.fft.rfftfreq(m) * size
+    places = np.stack(np.meshgrid(rows, columns, indexing="ij"))
     power = ndimage.map_coordinates(spectrum, places, order=1, mode="grid-wrap")
     twice = np.where((columns == 0) | (columns == size / 2), 1.0, 2.0)
     return power / ((power * twice).sum() / (twice.sum() * n))

@@ -12,7 +12,7 @@ NOWHERE = np.int64(-1)
 @njit(inline="always")
 def _scramble(key):
     """Mix the bits of a number (splitmix64; Steele et al. 2014)."""
-    key = (key + np.uint64(0x9E3779B97F4A7C15)) & np.uint64(0xFFFFFFFFFFFFFFFF)
+    key = key + np.uint64(0x9E3779B97F4A7C15)
     key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return key ^ (key >> np.uint64(31))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from spinesim.anatomy.levels import Level
-from spinesim.anatomy.scan import LabelMap, Scan, read_only
+from spinesim.anatomy.scan import LabelMap, Volume, read_only
 from spinesim.inpaint.kernels import mark_seam, mark_strained
 
 
@@ -111,7 +111,8 @@ def _places(
 
 
 def find_unknown(
-    warped: Scan,
+    image: Volume,
+    labels: LabelMap,
     density: Float[np.ndarray, "i j k"],
     outside: Bool[np.ndarray, "i j k"],
     body: Bool[np.ndarray, "i j k"],
@@ -122,7 +123,7 @@ def find_unknown(
 
     Parameters
     ----------
-    warped : Scan
+    image, labels
         CT and labels after the warp, with what the plan changed.
     density : (i, j, k) float32 array
         How many times the tissue of each voxel was compressed; below 1 it was stretched.
@@ -135,15 +136,11 @@ def find_unknown(
     divided : collection of Level
         Bones that did not move as a whole.
     """
-    if warped.image is None:
-        return Unknown(np.zeros(warped.grid.shape, dtype=np.uint8, order="F"))
-    labels, image = warped.labels, warped.image
-    limits = np.full(int(labels.voxels.max()) + 1, np.log(STRAINS["soft"]), dtype=np.float32)
-    broken = np.zeros(len(limits), dtype=bool)
+    count = int(labels.voxels.max()) + 1
+    limits, soft, broken = np.zeros(count, dtype=np.float32), np.ones(count, dtype=bool), np.zeros(count, dtype=bool)
     for level, number in labels.numbers.items():
-        broken[number] = level in divided
+        soft[number], broken[number] = False, level in divided
         limits[number] = np.log(STRAINS["broken"]) if level in divided else np.inf
-    soft = ~np.isin(np.arange(len(limits)), list(labels.numbers.values()))
     by_hu = np.log([STRAINS["gas"], STRAINS["soft"], STRAINS["bone"]]).astype(np.float32)
     reasons = np.zeros(labels.grid.shape, dtype=np.uint8, order="F")
     parted = image.stored(np.array([GAS_HU, BONE_HU]))

@@ -44,7 +44,9 @@ def paint_case(case: Case, method: Inpainting) -> Case:
     body = find_surroundings(after).body_on(after.grid)
     divided = [level for level, carriage in carriages_of(case.proposal.plan).items() if not carriage.whole]
     field = case.deformation.field
-    unknown = find_unknown(case.after, field.density(after.grid), case.outside, body, case.painted, divided)
+    unknown = find_unknown(
+        after, case.after.labels, field.density(after.grid), case.outside, body, case.painted, divided
+    )
     if method == "none":
         return replace(case, unknown=unknown)
     if not np.allclose(before.grid.spacing_mm, after.grid.spacing_mm, rtol=0.02):
