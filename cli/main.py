@@ -23,6 +23,7 @@ COMMANDS = {
     "phantom": "Make the built-in healthy CT, with labels of all its structures.",
     "measure": "Measure curves, angles, rotations, discs and heights on a label map.",
     "shape": "Fit statistical shape models of the spine; sample, show and score them.",
+    "train": "Train the networks that paint what a warp cannot know.",
 }
 """Name of each command, which is also its file and its function, and what the overview says of it."""
 

@@ -49,11 +49,15 @@ _output_options = (
     ),
     click.option(
         "--inpaint",
-        type=click.Choice(["none", "noise"]),
-        default="noise",
+        type=click.Choice(["auto", "none", "noise", "diffusion", "pix2pix"]),
+        default="auto",
         show_default=True,
-        help="noise: give back the noise that the warp took.",
+        help="noise: give back what the warp took of it; diffusion, pix2pix: a network paints, too; auto: it does so "
+        "where bone broke, a lesion grew or the scan ended.",
     ),
+    click.option("--weights", type=click.Path(path_type=Path), help="Of the network [default: those that ship]."),
+    click.option("--steps", type=int, default=8, show_default=True, help="Steps in which diffusion paints."),
+    click.option("--repaint", type=int, default=1, show_default=True, help="Times that it takes each (RePaint)."),
     click.option("--device", default="cpu", show_default=True, help="cpu, or a GPU through PyTorch: cuda, cuda:1."),
     click.option(
         "--compress/--no-compress",
@@ -96,12 +100,14 @@ def run_and_tell(
     ct: Path | None, labels: Path | None, pathology: Any, target: Path, seed: int, options: dict[str, Any]
 ) -> None:
     """Run a job with the options of ``output_options`` and of reading (and a prompt), and say what came of it."""
+    from spinesim.inpaint.brush import Brush
     from spinesim.series.case import OutputGrid
     from spinesim.series.job import Job, run_job
 
     quiet = options.pop("quiet")
     if options.pop("allow_implausible", False):
         pathology = pathology.allowed()
+    options["brush"] = Brush(options.pop("weights"), options.pop("steps"), options.pop("repaint"))
     output = OutputGrid(options.pop("extent"), options.pop("spacing") or None)
     job = Job(ct, labels, pathology, target, output, seed, **options)
     with telling(quiet) as told:
@@ -112,6 +118,13 @@ def run_and_tell(
         click.echo(f"warning: {text}", err=True)
     if case.noise_hu is not None:
         click.echo(f"noise: {case.noise_hu:.0f} HU in the scan, given back where the warp took it")
+    if case.repainted is not None:
+        reasons = ", ".join(reason.name.lower() for reason in case.repainted.reasons)
+        click.echo(
+            f"painted: {case.repainted.voxels} voxels with {case.repainted.method} (where unknown for: {reasons})"
+        )
+    if case.no_network is not None:
+        click.echo(f"painted: nothing but noise ({case.no_network})")
     for name, (asked, measured, native) in case.goals.items():
         click.echo(f"{name}: asked {asked:g}, measured {measured:.1f} (before: {native:.1f})")
     click.echo(f"picture: {files['picture']}")

@@ -32,6 +32,14 @@ SMALL_BENDS = ((10, "T10", "right"), (20, "T9", "left"), (15, "T9", "right"), (2
 SMALL_LEVELS = ("T6", "T7", "T8", "T9", "T10", "T11", "T12", "L1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def without_shipped_weights():
+    """No network paints unless a test brings weights: `auto` would make every case slow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spinesim.series.repainting.find_weights", lambda _method, brush: brush.weights)
+        yield
+
+
 @pytest.fixture(scope="session")
 def small_phantom():
     """CT and labels of T6 to L1, 3 mm: 8 vertebrae in 0.9 million voxels."""

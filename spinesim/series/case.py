@@ -26,6 +26,7 @@ from spinesim.deform.tissue import change_tissues
 from spinesim.deform.torch_kernels import CPU
 from spinesim.deform.warp import carry_quickly
 from spinesim.errors import ConfigError, OutOfReachError, PathologyError
+from spinesim.inpaint.brush import PLAIN, Brush, Inpainting
 from spinesim.inpaint.mask import Reason, Unknown
 from spinesim.pathology.proposal import (
     Goals,
@@ -39,8 +40,9 @@ from spinesim.pathology.proposal import (
     tolerances_of,
 )
 from spinesim.series.fidelity import bone_fidelity
-from spinesim.series.painting import Inpainting, find_painted, paint_case
+from spinesim.series.painting import find_painted, paint_case
 from spinesim.series.plausibility import Check, check_case
+from spinesim.series.repainting import Repainted, choose_repainting
 
 NEAR = 0.5
 """Share of its tolerance that a goal may be missed by when tries end."""
@@ -93,7 +95,8 @@ class Case:
 
     ``outside`` tells the voxels that came from beyond the scan, ``painted`` where the plan changed the CT, ``masses``
     numbers what grew in it, from 1. ``unknown`` tells what the warp could not know and why, ``noise_hu`` the noise of
-    the scan, where it was measured.
+    the scan, where it was measured, ``repainted`` what a network painted, ``no_network`` why
+    none did where one was wanted.
     """
 
     pathology: BaseModel
@@ -113,6 +116,8 @@ class Case:
     painted: Mapping[Reason, Bool[np.ndarray, "i j k"]] = field(default_factory=dict)
     unknown: Unknown | None = None
     noise_hu: float | None = None
+    repainted: Repainted | None = None
+    no_network: str | None = None
 
     @cached_property
     def checks(self) -> tuple[Check, ...]:
@@ -139,7 +144,8 @@ def simulate(
     *,
     output: OutputGrid = OutputGrid(),
     seed: int = 0,
-    inpaint: Inpainting = "noise",
+    inpaint: Inpainting = "auto",
+    brush: Brush = PLAIN,
     device: str = CPU,
     told: Told = lambda _: None,
 ) -> Case:
@@ -155,8 +161,10 @@ def simulate(
         Grid of the result; by default that of the scan.
     seed : int
         Draws what the pathology leaves to chance: with ``variability``, the patient that it is drawn for.
-    inpaint : {"none", "noise"}
-        How what the warp could not know is painted: not at all, or the noise is given back that interpolation took.
+    inpaint : {"auto", "none", "noise", "diffusion", "pix2pix"}
+        How what the warp could not know is painted; see ``spinesim.inpaint.brush.Inpainting``.
+    brush : Brush
+        How a network paints.
     device : str
         Where the flow is followed and the image is looked up: ``cpu``, or a device of PyTorch (``cuda``).
     told : callable
@@ -171,6 +179,9 @@ def simulate(
     """
     if inpaint not in get_args(Inpainting):
         raise ConfigError(f"inpaint: expected one of {', '.join(get_args(Inpainting))}, got {inpaint!r}; choose one")
+    network = None
+    if scan.image is not None:
+        network = choose_repainting(inpaint, brush, device, np.array(output.spacing_mm or scan.grid.spacing_mm))
     told("locating the spine")
     check_order(scan.labels)
     spine = estimate_spine(scan.labels)
@@ -194,7 +205,7 @@ def simulate(
             break
     judged = _plausible(_with_strain(_judged(best or case)))
     told("painting")
-    return paint_case(judged, inpaint)
+    return paint_case(judged, inpaint, network, told)
 
 
 class Search:

@@ -16,9 +16,9 @@ from spinesim.anatomy.reading import read_scan
 from spinesim.anatomy.scan import Scan
 from spinesim.anatomy.writing import digest
 from spinesim.errors import LabelError, OutputError, PathologyError
+from spinesim.inpaint.brush import Brush, Inpainting
 from spinesim.phantom import PhantomParameters, build_phantom, build_whole_phantom
 from spinesim.series.case import Case, OutputGrid, Told, simulate
-from spinesim.series.painting import Inpainting
 from spinesim.series.record import InputFile, Run
 from spinesim.series.writer import check_target, write_case
 
@@ -42,7 +42,8 @@ class Job:
     scheme: str = "auto"
     mapping: Path | Mapping[Any, Any] | None = None
     resample_labels: bool = False
-    inpaint: Inpainting = "noise"
+    inpaint: Inpainting = "auto"
+    brush: Brush = field(default_factory=Brush)
     device: str = "cpu"
     prompt: str | None = None
 
@@ -72,6 +73,7 @@ def run_job(job: Job, told: Told = lambda _: None) -> tuple[Case, dict[str, Path
             output=job.output,
             seed=job.seed,
             inpaint=job.inpaint,
+            brush=job.brush,
             device=job.device,
             told=told,
         )

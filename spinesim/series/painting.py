@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Bool
 
 from spinesim.anatomy.scan import Scan, Volume, read_only
 from spinesim.anatomy.surroundings import find_surroundings
 from spinesim.deform.deformation import carriages_of
+from spinesim.inpaint.brush import Inpainting
 from spinesim.inpaint.grain import restore_noise
 from spinesim.inpaint.mask import Reason, Unknown, find_unknown
 from spinesim.inpaint.scanner import measure_noise
+from spinesim.series.repainting import Repainting, Told, repaint
 
 if TYPE_CHECKING:
     from spinesim.series.case import Case
 
-Inpainting = Literal["none", "noise"]
-"""How the unknown is painted: not at all, or with the noise that interpolation took."""
+
+def _silent(_: str) -> None:
+    """Tell nothing."""
 
 
 def find_painted(warped: Volume | None, changed: Volume | None, grown: Volume | None) -> dict[Reason, np.ndarray]:
@@ -32,26 +36,34 @@ def find_painted(warped: Volume | None, changed: Volume | None, grown: Volume | 
     return found
 
 
-def paint_case(case: Case, method: Inpainting) -> Case:
+def paint_case(case: Case, method: Inpainting, network: Repainting | str | None = None, told: Told = _silent) -> Case:
     """Find what a case does not know, and paint it; a case without a CT stays as it is.
 
-    With ``noise`` the noise of the scan is measured, and what interpolation took of it is given back. A scan on which
-    it cannot be measured is left as it is, with a warning, and so is one that is carried to voxels of another size.
+    The noise of the scan is measured, and what interpolation took of it is given back. A scan on which it cannot be
+    measured keeps the blur, with a warning, and so does one that is carried to voxels of another size. Then the
+    network paints, where there is one; in words, why there is none.
     """
     before, after = case.before.image, case.after.image
     if before is None or after is None:
         return case
     body = find_surroundings(after).body_on(after.grid)
     divided = [level for level, carriage in carriages_of(case.proposal.plan).items() if not carriage.whole]
-    field = case.deformation.field
-    unknown = find_unknown(
-        after, case.after.labels, field.density(after.grid), case.outside, body, case.painted, divided
-    )
+    density = case.deformation.field.density(after.grid)
+    unknown = find_unknown(after, case.after.labels, density, case.outside, body, case.painted, divided)
+    case = replace(case, unknown=unknown)
     if method == "none":
-        return replace(case, unknown=unknown)
+        return case
+    case = _with_noise(case, before, after, unknown, body)
+    if isinstance(network, str):
+        return replace(case, no_network=network)
+    return case if network is None else repaint(case, unknown, body, network, told)
+
+
+def _with_noise(case: Case, before: Volume, after: Volume, unknown: Unknown, body: Bool[np.ndarray, "i j k"]) -> Case:
+    """Give back the noise that interpolation took."""
     if not np.allclose(before.grid.spacing_mm, after.grid.spacing_mm, rtol=0.02):
         said = "noise: expected the voxels of the scan, got others; the CT keeps the blur of the warp"
-        return replace(case, unknown=unknown, warnings=(*case.warnings, said))
+        return replace(case, warnings=(*case.warnings, said))
     limits = float(before.voxels.min()), float(before.voxels.max())  # what a scanner clipped has no noise
     bone = np.isin(case.before.labels.voxels, list(case.before.labels.levels))
     noise = measure_noise(before, bone)
@@ -60,11 +72,11 @@ def paint_case(case: Case, method: Inpainting) -> Case:
             "noise: expected even soft tissue with noise on voxels of 1.7 mm or less, got too little; "
             "the CT keeps the blur of the warp"
         )
-        return replace(case, unknown=unknown, warnings=(*case.warnings, said))
+        return replace(case, warnings=(*case.warnings, said))
     image, lost = restore_noise(
         after,
         noise,
-        lambda box: field.voxels_in(before.grid, after.grid, box),
+        lambda box: case.deformation.field.voxels_in(before.grid, after.grid, box),
         before.grid,
         body & ~case.outside & (after.voxels > limits[0]) & (after.voxels < limits[1]),
         limits,

@@ -85,11 +85,23 @@ class UnknownRegion(_Part):
     volume_ml: float
 
 
+class PaintedByNetwork(_Part):
+    """What a network painted."""
+
+    method: str = Field(description="diffusion or pix2pix")
+    weights: str
+    steps: int
+    reasons: list[str] = Field(description="Why what it painted was unknown; the seam around goes with it")
+    voxels: int
+
+
 class Inpainted(_Part):
     """What was unknown, and how it was painted."""
 
-    method: str = Field(description="none, or noise: what interpolation took of the noise was given back")
-    noise_hu: float | None = Field(description="Noise of the scan (standard deviation), where it was measured")
+    method: str = Field(description="none; noise: what interpolation took of it was given back; or that of the network")
+    noise_hu: float | None = Field(description="Noise of the scan (standard deviation), where it was given back")
+    network: PaintedByNetwork | None = Field(default=None, description="What a network painted, if one did")
+    no_network: str | None = Field(default=None, description="Why no network painted, where one was wanted")
     regions: list[UnknownRegion]
 
 

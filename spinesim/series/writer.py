@@ -32,6 +32,7 @@ from spinesim.series.record import (
     Goal,
     Inpainted,
     InputFile,
+    PaintedByNetwork,
     Record,
     Rule,
     Run,
@@ -320,9 +321,12 @@ def _inpainted(case: Case) -> Inpainted:
         )
         for region in unknown_of(case).regions(case.after.labels, case.masses, names)
     ]
-    if case.noise_hu is None:
-        return Inpainted(method="none", noise_hu=None, regions=regions)
-    return Inpainted(method="noise", noise_hu=round(case.noise_hu, 2), regions=regions)
+    noise_hu = None if case.noise_hu is None else round(case.noise_hu, 2)
+    network, method = None, "none" if noise_hu is None else "noise"
+    if case.repainted is not None:
+        told = asdict(case.repainted) | {"reasons": [reason.name.lower() for reason in case.repainted.reasons]}
+        network, method = PaintedByNetwork(**told), case.repainted.method
+    return Inpainted(method=method, noise_hu=noise_hu, network=network, no_network=case.no_network, regions=regions)
 
 
 def _title(case: Case, name: str) -> str:

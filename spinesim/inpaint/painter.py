@@ -1,0 +1,150 @@
+"""Paint the unknown of a CT with a trained network, region by region."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from monai.networks.schedulers import RFlowScheduler
+from scipy import ndimage
+
+from spinesim.anatomy.boxes import Box, padded
+from spinesim.errors import ConfigError
+from spinesim.inpaint.brush import PLAIN, Brush
+from spinesim.inpaint.conditions import Canvas, compress, expand, find_conditions, turn, turn_back
+from spinesim.inpaint.inferer import InpaintInferer
+from spinesim.inpaint.patches import patch_shape
+from spinesim.inpaint.tissues import TissueMaps
+from spinesim.inpaint.weights import Painter
+
+PATCH_VOXELS = 110_000
+"""About so many voxels go through the network at once."""
+
+APART_MM = 15.0
+"""Parts of the unknown that are farther apart than this are painted one after another."""
+
+CONTEXT_MM = 12.0
+"""What is known is seen so far around the unknown at least."""
+
+BESIDE = 1.25
+"""Voxels that are wider or smaller than those of training by no more than this factor are taken."""
+
+Told = Callable[[int, int], None]
+"""Told how many patches are done, and of how many."""
+
+
+def check_spacing(painter: Painter, spacing_mm: Float[np.ndarray, " 3"]) -> None:
+    """Refuse voxels of a size that a network has not seen.
+
+    Raises
+    ------
+    ConfigError
+        When a side is smaller or wider than in training.
+    """
+    low, high = painter.card.spacing_mm
+    if spacing_mm.min() < low / BESIDE or spacing_mm.max() > high * BESIDE:
+        said = " x ".join(f"{mm:.2f}" for mm in spacing_mm)
+        raise ConfigError(
+            f"{painter.source}: expected voxels of {low / BESIDE:.2f} to {high * BESIDE:.2f} mm, as in its training, "
+            f"got {said}; take --inpaint noise, another --spacing, or weights trained on such scans"
+        )
+
+
+def find_regions(mask: Bool[np.ndarray, "i j k"], spacing_mm: Float[np.ndarray, " 3"]) -> Iterator[Box]:
+    """Boxes of the parts of a mask that are far from each other."""
+    step = np.maximum(1, np.round(APART_MM / 2 / spacing_mm)).astype(int)
+    more = [(0, -n % s) for n, s in zip(mask.shape, step, strict=True)]
+    i, j, k = ((n + m) // s for n, (_, m), s in zip(mask.shape, more, step, strict=True))
+    coarse = np.pad(mask, more).reshape(i, step[0], j, step[1], k, step[2]).any(axis=(1, 3, 5))
+    pieces, _ = ndimage.label(coarse, structure=np.ones((3, 3, 3)))
+    for found in ndimage.find_objects(pieces):
+        a, b, c = (slice(s.start * n, min(s.stop * n, m)) for s, n, m in zip(found, step, mask.shape, strict=True))
+        inside = np.argwhere(mask[a, b, c])
+        low, high = inside.min(axis=0) + [a.start, b.start, c.start], inside.max(axis=0) + [a.start, b.start, c.start]
+        yield tuple(slice(int(p), int(q) + 1) for p, q in zip(low, high, strict=True))  # type: ignore[misc]
+
+
+def with_context(box: Box, shape: tuple[int, int, int], spacing_mm: Float[np.ndarray, " 3"]) -> Box:
+    """A box with what is seen around it: as much as a patch at least, as far as there is anything."""
+    wide = padded(box, shape, np.ceil(CONTEXT_MM / spacing_mm).astype(int))
+    patch = patch_shape(spacing_mm, PATCH_VOXELS)
+    sides = []
+    for side, size, end in zip(wide, patch, shape, strict=True):
+        lack = max(0, size - (side.stop - side.start))
+        start = max(0, min(side.start - lack // 2, end - size))
+        sides.append(slice(start, min(end, max(side.stop, start + size))))
+    return sides[0], sides[1], sides[2]
+
+
+def paint(
+    canvas: Canvas,
+    noise: Float[np.ndarray, "i j k"],
+    painter: Painter,
+    brush: Brush = PLAIN,
+    *,
+    seed: int,
+    device: str = "cpu",
+    told: Told = lambda done, of: None,
+) -> Float[np.ndarray, "i j k"]:
+    """Paint where the mask of a canvas says.
+
+    Parameters
+    ----------
+    canvas : Canvas
+        The CT, or a box of it.
+    noise : (i, j, k) float32 array
+        White noise that painting begins from: where it is the same, about the same texture comes.
+    painter : Painter
+        Trained network.
+    brush : Brush
+        How it paints.
+    seed : int
+        Of the noise that ``repaint`` adds.
+    device : str
+        Where the network runs.
+    told : callable
+        Told of the progress.
+
+    Returns
+    -------
+    (i, j, k) float32 array
+        HU; outside the mask those of the canvas, bit for bit.
+    """
+    turned, order, over = canvas.turned()
+    shape = patch_shape(turned.grid.spacing_mm, PATCH_VOXELS)
+    full, noisy = _at_least(turned, turn(noise, order, over), shape)
+    where = torch.device(device)
+    tensors = (compress(full.hu), full.mask, noisy)
+    values, mask, start = (torch.from_numpy(np.ascontiguousarray(each))[None, None].to(where) for each in tensors)
+    found = find_conditions(full)
+    generator = torch.Generator(where).manual_seed(seed)
+    steps = 1 if painter.card.method == "pix2pix" else brush.steps
+    half = None if where.type == "cpu" else torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    inferer = InpaintInferer(
+        shape, RFlowScheduler(use_discrete_timesteps=False), steps=steps, repaint=brush.repaint, amp=half, progress=told
+    )
+    painted = inferer(values, painter.network, mask, start, lambda box: torch.from_numpy(found.stack(box)), generator)
+    i, j, k = turned.hu.shape
+    hu = expand(painted[0, 0].cpu().numpy()[:i, :j, :k])
+    return np.where(canvas.mask, turn_back(hu, order, over), canvas.hu)
+
+
+def _at_least(
+    canvas: Canvas, noise: Float[np.ndarray, "i j k"], shape: tuple[int, int, int]
+) -> tuple[Canvas, Float[np.ndarray, "a b c"]]:
+    """A canvas and its noise with sides of a patch at least: their ends are repeated, and nothing is painted there."""
+    more = [(0, max(0, size - side)) for side, size in zip(canvas.hu.shape, shape, strict=True)]
+    if not any(after for _, after in more):
+        return canvas, noise
+    tissues = TissueMaps(
+        np.pad(canvas.tissues.bits, more, mode="edge"), np.pad(canvas.tissues.depth, more, mode="edge")
+    )
+    hu = np.pad(canvas.hu, more, mode="edge")
+    mask = np.pad(canvas.mask, more)
+    guided = np.pad(canvas.guided, more, mode="edge")
+    grid = replace(canvas.grid, shape=hu.shape)
+    wider = replace(canvas, hu=hu, mask=mask, guided=guided, tissues=tissues, grid=grid)
+    return wider, np.pad(noise, more, mode="wrap")

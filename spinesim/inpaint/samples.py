@@ -1,0 +1,152 @@
+"""What a network is trained on: patches of scans with a mask, altered as patients and scanners differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+from spinesim.anatomy.grid import Grid
+from spinesim.inpaint.conditions import LIMITS_HU, Canvas, compress, find_conditions
+from spinesim.inpaint.drawn_masks import draw_mask
+from spinesim.inpaint.patches import patch_shape
+from spinesim.inpaint.tissues import LABELLED, Kind, TissueMaps, with_lesion
+from spinesim.inpaint.training_scans import TrainingScan
+
+WIDEST_ZOOM, ZOOMED, ZOOMED_NOISE = 1.6, 0.25, 0.54
+"""Voxels are made wider by up to this factor along each axis, so often; what interpolation leaves of their noise."""
+
+GUIDED, FINE_DROPPED, ALL_DROPPED, ALTERED = 0.5, 0.3, 0.1, 0.25
+"""How often the mask is guided, fine tissues are dropped, all tissues are, and bone is made denser or softer."""
+
+MARGIN = 2
+"""The loss counts so many voxels beyond the mask."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Patches for a step of training: (n, 1, ...) ``truth``, (n, c, ...) ``conditions``, (n, 1, ...) ``weight``."""
+
+    truth: Float[np.ndarray, "n 1 i j k"]
+    conditions: Float[np.ndarray, "n c i j k"]
+    weight: Float[np.ndarray, "n 1 i j k"]
+
+
+def draw_batch(scans: Sequence[TrainingScan], size: int, voxels: int, *, rng: np.random.Generator) -> Batch:
+    """Draw a batch: patches of one scan, with voxels of one size."""
+    scan = scans[int(rng.integers(len(scans)))]
+    widest = np.clip(2.0 / scan.spacing_mm, 1.0, WIDEST_ZOOM)  # what is wide already stays
+    zoom = np.exp(rng.random(3) * np.log(widest)) if rng.random() < ZOOMED else np.ones(3)
+    shape = patch_shape(scan.spacing_mm * zoom, voxels)
+    canvases = [_altered(draw_canvas(scan, shape, zoom, rng=rng), rng) for _ in range(size)]
+    return collate(canvases)
+
+
+def collate(canvases: Sequence[Canvas]) -> Batch:
+    """Stack patches of one shape."""
+    weights = [ndimage.binary_dilation(canvas.mask, iterations=MARGIN) for canvas in canvases]
+    return Batch(
+        np.stack([compress(canvas.hu)[None] for canvas in canvases]),
+        np.stack([find_conditions(canvas).stack() for canvas in canvases]),
+        np.stack([weight[None].astype(np.float32) for weight in weights]),
+    )
+
+
+def draw_canvas(
+    scan: TrainingScan,
+    shape: tuple[int, int, int],
+    zoom: Float[np.ndarray, " 3"],
+    *,
+    rng: np.random.Generator,
+) -> Canvas:
+    """Draw a patch with a mask; three of four are in the middle of a body, the others at the surface of any bone."""
+    centres = scan.middles if rng.random() < 0.75 or not len(scan.surfaces) else scan.surfaces
+    middle = centres[rng.integers(len(centres))] + rng.normal(size=3) * 6 / scan.spacing_mm
+    reach, zoomed = np.array(shape) * zoom, bool((zoom > 1).any())
+    start = np.clip(middle - reach / 2, 0, np.maximum(0, np.array(scan.hu.shape) - reach))
+    if not zoomed:
+        start = np.round(start)  # between voxels, texture would be averaged away
+    places = [first + step * np.arange(n) for first, step, n in zip(start, zoom, shape, strict=True)]
+    hu = _interpolated(scan.hu, places, zoom)
+    near = np.ix_(*(np.clip(np.round(p).astype(int), 0, n - 1) for p, n in zip(places, scan.hu.shape, strict=True)))
+    tissues = TissueMaps(scan.tissues.bits[near], scan.tissues.depth[near])
+    if rng.random() < 0.5:  # the other side
+        hu, tissues = hu[::-1], TissueMaps(tissues.bits[::-1], tissues.depth[::-1])
+    spacing = scan.spacing_mm * zoom
+    mask = draw_mask(tissues, spacing, rng=rng)
+    grid = Grid(shape, np.diag([*spacing, 1.0]))
+    return Canvas(
+        hu,
+        mask,
+        np.ones(shape, dtype=bool),
+        tissues,
+        grid,
+        scan.noise_hu * (ZOOMED_NOISE if zoomed else 1),
+        scan.marrow_hu,
+    )
+
+
+def _interpolated(
+    hu: np.ndarray, places: Sequence[Float[np.ndarray, " n"]], zoom: Float[np.ndarray, " 3"]
+) -> Float[np.ndarray, "i j k"]:
+    """A CT at a lattice of places (fractional voxels): linear, and averaged where voxels become wider."""
+    ends = [(int(np.floor(p[0])), int(np.ceil(p[-1])) + 1) for p in places]
+    box = tuple(slice(max(0, a), min(n, b + 1)) for (a, b), n in zip(ends, hu.shape, strict=True))
+    out = hu[box].astype(np.float32)
+    for axis, (p, side, wide) in enumerate(zip(places, box, zoom, strict=True)):
+        if wide > 1.1:
+            out = ndimage.gaussian_filter1d(out, 0.4 * np.sqrt(wide**2 - 1), axis=axis)
+        at = np.clip(p - side.start, 0, out.shape[axis] - 1)
+        low = np.minimum(np.floor(at).astype(int), max(0, out.shape[axis] - 2))
+        share = (at - low).astype(np.float32).reshape([-1 if n == axis else 1 for n in range(3)])
+        high = np.minimum(low + 1, out.shape[axis] - 1)
+        out = out.take(low, axis) * (1 - share) + out.take(high, axis) * share
+    return out
+
+
+def _altered(canvas: Canvas, rng: np.random.Generator) -> Canvas:
+    """A patch as another patient's: denser or softer marrow, more noise, a lesion; less known of it."""
+    hu, tissues, guided = canvas.hu.astype(np.float32), canvas.tissues, np.ones(canvas.hu.shape, dtype=bool)
+    bone = tissues.of(Kind.BONE)
+    marrow = canvas.marrow_hu
+    if rng.random() < 0.5:
+        gain, shift = np.exp(rng.normal() * 0.12), rng.normal() * 25
+        soft = np.clip((hu + 50) / 150, 0, 1) * bone  # what is gas or fat in it stays
+        hu = hu + soft * ((hu - marrow) * (gain - 1) + shift)
+        marrow = marrow + shift
+    noise = canvas.noise_hu
+    if rng.random() < 0.3:
+        more = rng.uniform(3, 20)
+        hu = hu + more * rng.normal(size=hu.shape).astype(np.float32)
+        noise = float(np.hypot(noise, more))
+    lesion = rng.random() < ALTERED
+    if lesion:
+        hu, tissues = _with_lesion(hu, canvas.mask & bone, tissues, rng)
+    elif rng.random() >= GUIDED:
+        guided = ~canvas.mask
+    dropped = rng.random()
+    if dropped < ALL_DROPPED:
+        tissues = tissues.without((Kind.BONE, Kind.CORTEX, *LABELLED))
+    elif dropped < ALL_DROPPED + FINE_DROPPED:
+        tissues = tissues.without(LABELLED)
+    hu = np.clip(hu, *LIMITS_HU)
+    return Canvas(hu, canvas.mask, guided, tissues, canvas.grid, noise, marrow)
+
+
+def _with_lesion(
+    hu: Float[np.ndarray, "i j k"], inside: Bool[np.ndarray, "i j k"], tissues: TissueMaps, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "i j k"], TissueMaps]:
+    """Bone in a mask made denser or softer, more so in its middle; said to be a lesion half of the time."""
+    if not inside.any():
+        return hu, tissues
+    dense = bool(rng.random() < 0.6)
+    profile = ndimage.gaussian_filter(inside.astype(np.float32), rng.uniform(0.7, 2)) * inside
+    hu = hu + profile * (rng.uniform(50, 450) if dense else 0)
+    if not dense:
+        hu = hu + 0.9 * profile * (rng.uniform(10, 70) - hu) * rng.uniform(0.5, 1)
+    if rng.random() < 0.5:
+        tissues = with_lesion(tissues, inside, Kind.SCLEROTIC if dense else Kind.LYTIC)
+    return hu, tissues

@@ -1,0 +1,254 @@
+"""Training of the network that paints: rectified flow, or a GAN in one step; resumed where it was left."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from monai.losses import PatchAdversarialLoss
+from monai.networks.schedulers import RFlowScheduler
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.tensorboard import SummaryWriter
+
+from spinesim.errors import ConfigError
+from spinesim.inpaint.network import TIME, FoldedUNet, build_discriminator, build_network
+from spinesim.inpaint.samples import draw_batch
+from spinesim.inpaint.training_config import TrainingConfig
+from spinesim.inpaint.training_scans import TrainingScan
+
+LOOKS = 12
+"""Batches of the held-out scans on which the loss is followed."""
+
+Tell = Callable[[int, float, float | None, float], None]
+"""Called with step, mean loss since the last time, loss on the held-out scans, and seconds since the start."""
+
+Tensors = tuple[Tensor, Tensor, Tensor]
+"""Truth, conditions and weight of a batch."""
+
+
+class Batches(Dataset[Tensors]):
+    """The batch of each step: it depends on the seed, the step and the process alone, so a run can go on anywhere."""
+
+    def __init__(self, scans: Sequence[TrainingScan], config: TrainingConfig, steps: range, stream: int) -> None:
+        self.scans, self.config, self.steps, self.stream = scans, config, steps, stream
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, rank: int) -> Tensors:
+        """Draw the batch of a step."""
+        rng = np.random.default_rng([self.config.seed, self.stream, self.steps[rank]])
+        batch = draw_batch(self.scans, self.config.batch, self.config.patch_voxels, rng=rng)
+        return tuple(torch.from_numpy(each) for each in (batch.truth, batch.conditions, batch.weight))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training gave: the averaged network, its loss, and how long it took."""
+
+    network: FoldedUNet
+    loss: float
+    held_out_loss: float | None
+    hours: float
+
+
+def precision_of(config: TrainingConfig) -> str:
+    """The precision that a configuration stands for on this machine, as Fabric names it."""
+    if config.precision != "auto":
+        return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[config.precision]
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    told: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bf16-mixed" if told.get("avx512_bf16") or told.get("amx_bf16") else "32-true"
+
+
+def train(
+    config: TrainingConfig,
+    scans: Sequence[TrainingScan],
+    held_out: Sequence[TrainingScan],
+    folder: Path,
+    tell: Tell,
+) -> Trained:
+    """Train a network, or go on with the training that a folder holds.
+
+    A checkpoint, and the loss for TensorBoard, are written to the folder every ``look_every`` steps. Two runs with the
+    same configuration, scans and machine give the same weights, wherever they were interrupted.
+
+    Raises
+    ------
+    ConfigError
+        When the folder holds a training with another configuration, or no scan is left to train on.
+    """
+    if not scans:
+        raise ConfigError("train: expected at least one scan that is not held out, got none; hold fewer out")
+    fabric = Fabric(devices=config.devices, precision=precision_of(config))
+    fabric.launch()
+    run = _Run(config, fabric)
+    run.resume(folder / "last.pt")
+    looks = [Batches(held_out, config, range(LOOKS), stream=1)[n] for n in range(LOOKS)] if held_out else []
+    steps = range(run.step, config.steps)
+    data = Batches(scans, config, steps, stream=2 + fabric.global_rank)
+    loader = DataLoader(data, batch_size=None, num_workers=0 if fabric.device.type == "cpu" else os.cpu_count() or 1)
+    since, losses, held = time.monotonic() - run.seconds, [], None
+    writer = SummaryWriter(folder / "tensorboard", purge_step=run.step) if fabric.global_rank == 0 else None
+    for batch in loader:
+        losses.append(run.learn(fabric.to_device(batch)))
+        if run.step % config.look_every == 0 or run.step == config.steps:
+            run.loss, run.seconds = float(np.mean(losses)), time.monotonic() - since
+            held = run.look(looks)
+            losses.clear()
+            if writer is not None:
+                run.write(folder / "last.pt")
+                _follow(writer, run.step, run.loss, held)
+                tell(run.step, run.loss, held, run.seconds)
+    if writer is not None:
+        writer.close()
+    if held is None:
+        held = run.look(looks)
+    return Trained(run.averaged, run.loss, held, run.seconds / 3600)
+
+
+def _follow(writer: SummaryWriter, step: int, loss: float, held: float | None) -> None:
+    """Write the losses for TensorBoard."""
+    writer.add_scalar("loss/train", loss, step)
+    if held is not None:
+        writer.add_scalar("loss/held_out", held, step)
+
+
+class _Run:
+    """A training under way."""
+
+    def __init__(self, config: TrainingConfig, fabric: Fabric) -> None:
+        self.config, self.fabric = config, fabric
+        self.step, self.loss, self.seconds = 0, float("nan"), 0.0
+        torch.manual_seed(config.seed)
+        network = build_network(config.network).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.averaged = build_network(config.network).to(fabric.device)
+        self.averaged.load_state_dict(network.state_dict())
+        self.network, self.optimizer = fabric.setup(network, torch.optim.AdamW(network.parameters(), weight_decay=0.01))
+        self.scheduler = RFlowScheduler(use_discrete_timesteps=False)
+        if config.method == "pix2pix":
+            critic = build_discriminator()
+            adam = torch.optim.AdamW(critic.parameters(), lr=config.learning_rate / 2, betas=(0.5, 0.999))
+            self.critic, self.critic_optimizer = fabric.setup(critic, adam)
+            self.adversarial = PatchAdversarialLoss(criterion="least_squares", no_activation_leastsq=True)
+
+    def _parts(self) -> Iterator[tuple[str, torch.nn.Module | torch.optim.Optimizer]]:
+        yield from (("network", self.network), ("averaged", self.averaged), ("optimizer", self.optimizer))
+        if self.config.method == "pix2pix":
+            yield from (("critic", self.critic), ("critic_optimizer", self.critic_optimizer))
+
+    def write(self, path: Path) -> None:
+        """Write a checkpoint; the earlier one stays until it is whole."""
+        state = {name: part.state_dict() for name, part in self._parts()}
+        told = {"step": self.step, "loss": self.loss, "seconds": self.seconds, "config": self.config.model_dump_json()}
+        partial = path.with_suffix(".part")
+        torch.save(state | told, partial)
+        os.replace(partial, path)
+
+    def resume(self, path: Path) -> None:
+        """Go on from a checkpoint, where there is one."""
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.fabric.device, weights_only=True)
+        said = TrainingConfig.model_validate_json(state["config"])
+        if said.model_copy(update={"steps": self.config.steps}) != self.config:
+            raise ConfigError(
+                f"{path}: expected a training with the same configuration, got another; "
+                "take another --out, or the configuration it was begun with (only steps may differ)"
+            )
+        for name, part in self._parts():
+            part.load_state_dict(state[name])
+        self.step, self.loss, self.seconds = state["step"], state["loss"], state["seconds"]
+
+    def learn(self, batch: Tensors) -> float:
+        """Take a step; the loss on its batch."""
+        generator = torch.Generator(self.fabric.device).manual_seed(1_000_003 * self.config.seed + self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate()
+        take = self._learn_flow if self.config.method == "diffusion" else self._learn_gan
+        self.network.train()
+        loss = take(batch, generator)
+        self.step += 1
+        self._average()
+        return loss
+
+    def _rate(self) -> float:
+        """Learning rate: a rise, then a cosine."""
+        config = self.config
+        if self.step < config.warmup:
+            return config.learning_rate * (self.step + 1) / config.warmup
+        share = (self.step - config.warmup) / max(1, config.steps - config.warmup)
+        low = config.final_share
+        return float(config.learning_rate * (low + (1 - low) * 0.5 * (1 + np.cos(np.pi * share))))
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Let the averaged weights follow."""
+        decay = min(self.config.decay, (1 + self.step) / (10 + self.step))
+        for mean, now in zip(self.averaged.state_dict().values(), self.network.state_dict().values(), strict=True):
+            mean.lerp_(now, 1 - decay)
+
+    def _flow_loss(self, network: torch.nn.Module, batch: Tensors, generator: torch.Generator) -> Tensor:
+        """Squared error of the velocity in the mask and its margin (Liu et al. 2023, rectified flow)."""
+        truth, conditions, weight = batch
+        noise = torch.randn(truth.shape, generator=generator, device=truth.device)
+        times = torch.rand(len(truth), generator=generator, device=truth.device) * self.scheduler.num_train_timesteps
+        noisy = self.scheduler.add_noise(truth, noise, times)
+        velocity = network(torch.cat([noisy, conditions], dim=1), times)
+        return (weight * (velocity - (truth - noise)) ** 2).sum() / weight.sum()
+
+    def _learn_flow(self, batch: Tensors, generator: torch.Generator) -> float:
+        loss = self._flow_loss(self.network, batch, generator)
+        self._descend(loss, self.network, self.optimizer)
+        return float(loss.detach())
+
+    def _paint_once(self, network: torch.nn.Module, batch: Tensors, generator: torch.Generator) -> Tensor:
+        """What a GAN paints: pure noise, and one step of the flow."""
+        truth, conditions, _ = batch
+        noise = torch.randn(truth.shape, generator=generator, device=truth.device)
+        return noise + network(torch.cat([noise, conditions], dim=1), torch.full((len(truth),), TIME).to(noise))
+
+    def _learn_gan(self, batch: Tensors, generator: torch.Generator) -> float:
+        truth, conditions, weight = batch
+        painted = self._paint_once(self.network, batch, generator)
+        mask = weight > 0
+        fake = torch.cat([torch.where(mask, painted, truth), conditions], dim=1)
+        error = (weight * (painted - truth).abs()).sum() / weight.sum()
+        seen = self.critic(fake)[-1]
+        loss = error + self.config.adversarial * self.adversarial(seen, target_is_real=True, for_discriminator=False)
+        self._descend(loss, self.network, self.optimizer)
+        real = torch.cat([truth, conditions], dim=1)
+        told = self.adversarial(self.critic(fake.detach())[-1], target_is_real=False, for_discriminator=True)
+        told = told + self.adversarial(self.critic(real)[-1], target_is_real=True, for_discriminator=True)
+        self._descend(told / 2, self.critic, self.critic_optimizer)
+        return float(error.detach())
+
+    def _descend(self, loss: Tensor, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        self.fabric.clip_gradients(network, optimizer, max_norm=1.0)
+        optimizer.step()
+
+    @torch.no_grad()
+    def look(self, looks: Sequence[Tensors]) -> float | None:
+        """Loss of the averaged network on held-out patches, always the same ones with the same noise."""
+        if not looks:
+            return None
+        losses = []
+        for rank, batch in enumerate(looks):
+            generator = torch.Generator(self.fabric.device).manual_seed(rank)
+            there = self.fabric.to_device(batch)
+            if self.config.method == "diffusion":
+                losses.append(float(self._flow_loss(self.averaged, there, generator)))
+            else:
+                painted = self._paint_once(self.averaged, there, generator)
+                losses.append(float((there[2] * (painted - there[0]).abs()).sum() / there[2].sum()))
+        return float(np.mean(losses))

@@ -1,0 +1,247 @@
+"""Let a network paint what a case does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+from spinesim.anatomy.boxes import Box
+from spinesim.anatomy.levels import Level
+from spinesim.anatomy.scan import LabelMap, Scan
+from spinesim.errors import ConfigError
+from spinesim.inpaint.brush import Brush, Inpainting, NetworkMethod, find_weights, missing_packages
+from spinesim.inpaint.carried import draw_carried_noise
+from spinesim.inpaint.conditions import Canvas
+from spinesim.inpaint.mask import SEAM_VOXELS, Reason, Unknown
+from spinesim.inpaint.tissues import Kind, TissueMaps, map_tissues, measure_marrow, with_lesion
+
+if TYPE_CHECKING:
+    from spinesim.inpaint.weights import Painter
+    from spinesim.series.case import Case
+
+BROKEN = (Reason.FRACTURE, Reason.LESION, Reason.TISSUE, Reason.OUTSIDE)
+"""What ``auto`` lets a network paint on a CPU."""
+
+ANYTHING = (*BROKEN, Reason.STRETCHED, Reason.SQUEEZED)
+"""What a network may paint: all but the blur of interpolation. The seam goes with what it borders on."""
+
+NEAR_MM = 25.0
+"""``auto`` paints what came from beyond the scan so near to a vertebra, on a CPU."""
+
+USUAL_NOISE_HU, USUAL_MARROW_HU = 15.0, 150.0
+"""Where they cannot be measured."""
+
+DENSER_HU = 50.0
+"""A lesion that is so much denser than marrow is told to the network as sclerotic, else as lytic."""
+
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Repainting:
+    """What a network is to do: which one, where, and how."""
+
+    painter: Painter
+    reasons: tuple[Reason, ...]
+    brush: Brush
+    device: str
+    near_mm: float | None = None
+
+
+@dataclass(frozen=True)
+class Repainted:
+    """What a network did: its method and weights, steps, the reasons that it painted for, and voxels."""
+
+    method: NetworkMethod
+    weights: str
+    steps: int
+    reasons: tuple[Reason, ...]
+    voxels: int
+
+
+def choose_repainting(
+    method: Inpainting, brush: Brush, device: str, spacing_mm: Float[np.ndarray, " 3"]
+) -> Repainting | str | None:
+    """Choose the network for a way to paint; for ``auto`` on a machine that has none, say why in words.
+
+    Parameters
+    ----------
+    method : str
+        Asked for.
+    brush : Brush
+        How a network paints, and its weights.
+    device : str
+        ``cpu``, or a GPU.
+    spacing_mm : (3,) array
+        Of the voxels that come out.
+
+    Raises
+    ------
+    ConfigError
+        When ``diffusion`` or ``pix2pix`` is asked for and cannot be had.
+    """
+    if method in ("none", "noise"):
+        return None
+    wanted: NetworkMethod = "pix2pix" if method == "pix2pix" else "diffusion"
+    try:
+        painter = _painter(wanted, brush, device, spacing_mm)
+    except ConfigError as error:
+        if method != "auto" or brush.weights is not None:
+            raise
+        return str(error)
+    if method == "auto" and device == "cpu":
+        return Repainting(painter, BROKEN, brush, device, NEAR_MM)
+    return Repainting(painter, ANYTHING, brush, device)
+
+
+def _painter(wanted: NetworkMethod, brush: Brush, device: str, spacing_mm: Float[np.ndarray, " 3"]) -> Painter:
+    missing = missing_packages()
+    if missing:
+        raise ConfigError(
+            f"inpaint: expected {', '.join(missing)} for {wanted}, got none installed; "
+            "pip install 'spinesim[inpaint]', or take --inpaint noise"
+        )
+    path = find_weights(wanted, brush)
+    if path is None:
+        raise ConfigError(f"inpaint: expected weights for {wanted}, got none that ship; train some, and pass --weights")
+    from spinesim.inpaint.painter import check_spacing
+    from spinesim.inpaint.weights import read_weights
+
+    painter = read_weights(path, device)
+    if painter.card.method != wanted:
+        raise ConfigError(f"{path}: expected weights for {wanted}, got {painter.card.method}; pass others")
+    check_spacing(painter, spacing_mm)
+    return painter
+
+
+def repaint(
+    case: Case,
+    unknown: Unknown,
+    body: Bool[np.ndarray, "i j k"],
+    work: Repainting,
+    told: Told,
+) -> Case:
+    """Let a network paint what is unknown for some reasons, and the seam around it; the rest stays bit for bit.
+
+    Parameters
+    ----------
+    case : Case
+        As it came out of the warp, with the noise given back; it has a CT.
+    unknown : Unknown
+        Why each voxel is not known.
+    body : (i, j, k) bool array
+        The patient.
+    work : Repainting
+        What to do.
+    told : callable
+        Told of the progress.
+    """
+    from spinesim.inpaint.painter import find_regions, paint, with_context
+
+    image = case.after.image
+    if image is None:
+        return case
+    mask = _where(case, unknown, work)
+    grid, out = image.grid, image.voxels.copy(order="K")
+    bounds, count = (float(out.min()), float(out.max())), 0
+    regions = list(find_regions(mask, grid.spacing_mm))
+    noise_hu = case.noise_hu or USUAL_NOISE_HU
+    marrow_hu = measure_marrow(case.before.image, case.before_spine) if case.before.image is not None else None
+    for rank, region in enumerate(regions, start=1):
+        box = with_context(region, grid.shape, grid.spacing_mm)
+        local = grid.cropped(tuple(s.start for s in box), tuple(s.stop for s in box))
+        beyond = unknown.reasons[box] == Reason.OUTSIDE
+        air = _air(body[box], beyond)
+        hu, inside, guided = image.hu(out[box]), mask[box] & ~(beyond & air), ~beyond
+        own = inside & _within(region, box)
+        tissues = _tissues(case, hu, box, air)
+        canvas = Canvas(hu, inside, guided, tissues, local, noise_hu, marrow_hu or USUAL_MARROW_HU)
+        sources = case.deformation.field.voxels_in(case.before.grid, grid, box)
+        start = tuple(side.start for side in box)
+        white = draw_carried_noise(sources, case.before.grid.shape, start, grid.shape, seed=case.seed)[0]
+        painted = paint(
+            canvas,
+            white,
+            work.painter,
+            work.brush,
+            seed=case.seed,
+            device=work.device,
+            told=_counted(told, rank, regions),
+        )
+        out[box][own] = np.clip(image.stored(painted[own]), *bounds).astype(out.dtype)
+        mask[box][own] = False  # what lies in two boxes is painted once
+        count += int(np.count_nonzero(own))
+    after = Scan(case.after.labels, replace(image, voxels=out))
+    card = work.painter.card
+    repainted = Repainted(card.method, work.painter.source, work.brush.steps, work.reasons, count)
+    return replace(case, after=after, repainted=repainted)
+
+
+def _within(region: Box, box: Box) -> Bool[np.ndarray, "i j k"]:
+    """Whether voxels of a box lie in a region inside it."""
+    inside = np.zeros([side.stop - side.start for side in box], dtype=bool)
+    i, j, k = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(region, box, strict=True))
+    inside[i, j, k] = True
+    return inside
+
+
+def _counted(told: Told, rank: int, regions: Collection[Box]) -> Callable[[int, int], None]:
+    return lambda done, of: told(f"painting, region {rank} of {len(regions)}: {100 * done // of} %")
+
+
+def _where(case: Case, unknown: Unknown, work: Repainting) -> Bool[np.ndarray, "i j k"]:
+    """Where a network paints."""
+    core = np.isin(unknown.reasons, work.reasons)
+    if work.near_mm is not None:
+        core &= (unknown.reasons != Reason.OUTSIDE) | _near_bone(case.after.labels, work.near_mm)
+    seam = ndimage.binary_dilation(core, np.ones((3, 3, 3)), SEAM_VOXELS) & (unknown.reasons == Reason.SEAM)
+    return core | seam
+
+
+def _air(body: Bool[np.ndarray, "i j k"], beyond: Bool[np.ndarray, "i j k"]) -> Bool[np.ndarray, "i j k"]:
+    """What is no patient: of what came from beyond the scan, what lies nearest to it tells."""
+    if not beyond.any() or beyond.all():
+        return ~body
+    nearest = ndimage.distance_transform_edt(beyond, return_distances=False, return_indices=True)
+    return ~body[tuple(nearest)]
+
+
+def _near_bone(labels: LabelMap, near_mm: float) -> Bool[np.ndarray, "i j k"]:
+    """What lies within a distance of a vertebra's box."""
+    near = np.zeros(labels.grid.shape, dtype=bool)
+    reach = np.ceil(near_mm / labels.grid.spacing_mm).astype(int)
+    for number in labels.numbers.values():
+        i, j, k = (
+            slice(max(0, side.start - more), side.stop + more)
+            for side, more in zip(labels.boxes[number], reach, strict=True)
+        )
+        near[i, j, k] = True
+    return near
+
+
+def _tissues(case: Case, hu: Float[np.ndarray, "i j k"], box: Box, air: Bool[np.ndarray, "i j k"]) -> TissueMaps:
+    """Tissues in a box, with the lesions that grew there."""
+    labels = case.after.labels
+    local = labels.grid.cropped(tuple(s.start for s in box), tuple(s.stop for s in box))
+    tissues = map_tissues(hu, local, ~air, LabelMap(labels.voxels[box], local, labels.levels), case.after_spine)
+    for mask, kind in _lesions(case, hu, box):
+        tissues = with_lesion(tissues, mask, kind)
+    return tissues
+
+
+def _lesions(case: Case, hu: Float[np.ndarray, "i j k"], box: Box) -> Iterator[tuple[Bool[np.ndarray, "i j k"], Kind]]:
+    if case.masses is None:
+        return
+    for number, mass in enumerate(case.proposal.plan.masses, start=1):
+        mask = case.masses.voxels[box] == number
+        if not mask.any():
+            continue
+        if not isinstance(mass.structure, Level):
+            yield mask, Kind.MASS
+        else:
+            yield mask, Kind.SCLEROTIC if hu[mask].mean() > USUAL_MARROW_HU + DENSER_HU else Kind.LYTIC

@@ -1,0 +1,372 @@
+"""A network paints what is unknown, the same from the same seed, and nothing else is touched."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from monai.networks.schedulers import DDIMScheduler, RFlowScheduler
+from numpy.testing import assert_allclose, assert_array_equal
+
+from spinesim.anatomy.grid import Grid
+from spinesim.errors import ConfigError
+from spinesim.inpaint.brush import PLAIN, Brush
+from spinesim.inpaint.conditions import CHANNELS, COUNT, Canvas, compress, expand, find_conditions, turn, turn_back
+from spinesim.inpaint.drawn_masks import LARGEST, draw_mask
+from spinesim.inpaint.inferer import InpaintInferer
+from spinesim.inpaint.mask import Reason
+from spinesim.inpaint.network import NetworkConfig, build_network, fold_voxels, unfold_voxels
+from spinesim.inpaint.painter import check_spacing, find_regions, paint, with_context
+from spinesim.inpaint.patches import hann, patch_shape, place_patches
+from spinesim.inpaint.tissues import Kind, TissueMaps, depth_in, map_tissues
+from spinesim.inpaint.weights import PREPROCESSING, Card, Painter, read_weights, write_weights
+from spinesim.pathology.fracture import Fracture
+from spinesim.phantom import PhantomParameters, build_phantom
+from spinesim.series.case import simulate
+from spinesim.series.painting import paint_case
+from spinesim.series.repainting import choose_repainting
+
+TINY = NetworkConfig(fold=2, channels=(8, 16), attention=(False, False), head_channels=8)
+SPACINGS = st.tuples(*[st.floats(0.4, 5.0)] * 3).map(np.array)
+
+
+def a_card(**changes) -> Card:
+    told = {
+        "method": "diffusion",
+        "network": TINY,
+        "preprocessing": PREPROCESSING,
+        "spacing_mm": (0.5, 3.0),
+        "hu": (-1024, 3071),
+        "steps": 1,
+        "loss": 1.0,
+        "held_out_loss": None,
+        "data": ("a_ct.nii.gz",),
+        "licence": "CC0",
+        "training": {},
+        "hours": 0.0,
+        "machine": "CPU",
+    }
+    return Card(**told | changes)
+
+
+def a_network() -> torch.nn.Module:
+    """A network whose last convolutions are not zero, as they are before training."""
+    torch.manual_seed(0)
+    network = build_network(TINY).eval()
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(0.05 * torch.randn(weight.shape))
+    return network
+
+
+def a_painter(**changes) -> Painter:
+    return Painter(a_network(), a_card(**changes), "tiny.safetensors")
+
+
+def a_canvas(shape=(24, 40, 32), spacing=(1.0, 1.0, 1.0), seed=0) -> Canvas:
+    """A ball of bone in soft tissue, with a hole to paint."""
+    rng = np.random.default_rng(seed)
+    grid = Grid(shape, np.diag([*spacing, 1.0]))
+    points = grid.to_world(np.indices(shape).reshape(3, -1).T.astype(float)).reshape(*shape, 3)
+    apart = np.linalg.norm(points - points.mean(axis=(0, 1, 2)), axis=-1)
+    bone = apart < 9
+    bits = np.where(bone, Kind.BONE.bit, np.uint16(0))
+    hu = (np.where(bone, 300, 40) + 20 * rng.normal(size=shape)).astype(np.float32)
+    mask = np.abs(points[..., 2] - points[..., 2].mean()) < 4
+    mask &= apart < 8
+    return Canvas(hu, mask, ~mask, TissueMaps(bits, depth_in(bone, grid)), grid, 20.0, 200.0)
+
+
+@given(st.floats(-1024, 3071))
+def test_numbers_for_the_network_stand_for_hu(hu):
+    assert_allclose(expand(compress(np.array([hu], dtype=np.float32))), hu, atol=0.05)
+
+
+@given(st.integers(1, 3), st.integers(1, 3))
+def test_folding_voxels_into_channels_is_undone_by_unfolding(fold, channels):
+    volume = torch.arange(2 * channels * (6 * fold) ** 3).reshape(2, channels, 6 * fold, 6 * fold, 6 * fold)
+    assert torch.equal(unfold_voxels(fold_voxels(volume, fold), fold), volume)
+
+
+def test_a_canvas_is_turned_so_that_its_axes_are_right_anterior_superior_and_back():
+    hu = np.random.default_rng(0).normal(size=(4, 5, 6)).astype(np.float32)
+    for order in itertools.permutations(range(3)):
+        for signs in itertools.product((1.0, -1.0), repeat=3):
+            affine = np.eye(4)
+            affine[:3, :3] = np.eye(3)[:, order] * signs
+            grid = Grid(hu.shape, affine)
+            blank = np.zeros(hu.shape)
+            tissues = TissueMaps(blank.astype(np.uint16), blank.astype(np.int8))
+            canvas = Canvas(hu, blank > 0, blank == 0, tissues, grid, 1.0, 1.0)
+            turned, taken, over = canvas.turned()
+            corner = grid.to_world(np.array([np.unravel_index(hu.argmax(), hu.shape)], dtype=float))[0]
+            first = np.where(np.array(over), np.array(turned.hu.shape) - 1, 0)
+            place = np.array(np.unravel_index(turned.hu.argmax(), turned.hu.shape))
+            assert_allclose(np.abs(corner), np.abs(place - first), atol=1e-9)
+            assert_array_equal(turn_back(turn(hu, taken, over), taken, over), hu)
+
+
+def test_what_lies_under_the_mask_does_not_reach_the_network_unless_it_guides():
+    canvas = a_canvas()
+    other = replace(canvas, hu=np.where(canvas.mask, np.float32(900), canvas.hu))
+    assert_array_equal(find_conditions(canvas).stack(), find_conditions(other).stack())
+    guided = [find_conditions(replace(c, guided=np.ones_like(c.mask))).stack() for c in (canvas, other)]
+    differs = {n for n in range(COUNT) if not np.array_equal(guided[0][n], guided[1][n])}
+    assert CHANNELS.index("guide") in differs
+    assert differs <= {CHANNELS.index(name) for name in ("guide", "gas", "fat", "soft")}
+
+
+def test_conditions_of_a_box_are_a_box_of_the_conditions():
+    conditions = find_conditions(a_canvas())
+    box = (slice(3, 11), slice(8, 30), slice(5, 21))
+    assert_array_equal(conditions.stack(box), conditions.stack()[(slice(None), *box)])
+
+
+@given(SPACINGS, st.integers(20_000, 600_000))
+def test_a_patch_is_about_as_large_as_asked_and_about_even_in_mm(spacing, voxels):
+    shape = np.array(patch_shape(spacing, voxels))
+    assert (shape % 8 == 0).all()
+    if (shape > 16).all():
+        assert 0.4 < shape.prod() / voxels < 2.5
+        assert np.ptp(shape * spacing) <= 8 * spacing.max() + 1e-6
+
+
+@given(
+    st.tuples(*[st.integers(16, 50)] * 3),
+    st.lists(st.tuples(*[st.floats(0, 0.999)] * 3), min_size=1, max_size=6),
+    st.sampled_from([0.0, 0.25, 0.5, 0.75]),
+)
+def test_patches_cover_the_mask_stay_inside_and_overlap(shape, places, overlap):
+    mask = np.zeros(shape, dtype=bool)
+    for place in places:
+        mask[tuple((np.array(place) * shape).astype(int))] = True
+    seen = np.zeros(shape, dtype=int)
+    for box in place_patches(mask, (16, 16, 16), overlap):
+        assert seen[box].shape == (16, 16, 16)
+        seen[box] += 1
+    assert (seen[mask] > 0).all()
+
+
+def noisy(shape, seed=0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(1, 1, *shape)).astype(np.float32))
+
+
+def a_hole(shape) -> torch.Tensor:
+    mask = torch.zeros((1, 1, *shape), dtype=torch.bool)
+    mask[..., 3:-2, 5:-6, 4:-4] = True
+    return mask
+
+
+@given(st.integers(1, 12), st.sampled_from([0.25, 0.5, 0.7]))
+def test_patches_are_blended_inside_each_step_so_that_no_seam_is_left(steps, overlap):
+    shape = (24, 40, 32)
+    known, noise, mask = noisy(shape, 1), noisy(shape, 2), a_hole(shape)
+
+    def pointwise(x, t):
+        return torch.tanh(x) * (1 + t.reshape(-1, 1, 1, 1, 1) / 1000)
+
+    small = InpaintInferer((16, 16, 16), steps=steps, overlap=overlap)(known, pointwise, mask, noise)
+    whole = InpaintInferer(shape, steps=steps)(known, pointwise, mask, noise)
+    assert torch.allclose(small, whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 9])
+def test_a_network_that_knows_the_truth_paints_it_and_outside_the_mask_nothing_changes(steps):
+    shape = (24, 40, 32)
+    truth, noise, mask = noisy(shape, 1), noisy(shape, 2), a_hole(shape)
+    hidden = torch.where(mask, torch.full_like(truth, 7.0), truth)
+    straight = InpaintInferer(shape, steps=steps)(hidden, lambda x, t: truth - noise, mask, noise)
+    assert torch.allclose(straight[mask], truth[mask], atol=1e-5)
+    assert torch.equal(straight[~mask], truth[~mask])
+
+
+@pytest.mark.parametrize("repaint", [1, 3])
+def test_schedulers_of_the_diffusion_kind_paint_too(repaint):
+    shape = (24, 40, 32)
+    truth, noise, mask = noisy(shape, 1), noisy(shape, 2), a_hole(shape)
+    scheduler = DDIMScheduler(prediction_type="sample", clip_sample=False)
+    inferer = InpaintInferer(shape, scheduler, steps=5, repaint=repaint)
+    painted = inferer(truth, lambda x, t: truth, mask, noise, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(painted[mask], truth[mask], atol=1e-2)
+    assert torch.equal(painted[~mask], truth[~mask])
+
+
+def test_what_is_known_is_put_back_at_each_step_as_noisy_as_the_step_is():
+    shape, seen = (16, 16, 16), []
+    known, noise, mask = noisy(shape, 1), noisy(shape, 2), a_hole(shape)
+
+    def spy(x, t):
+        seen.append((float(t[0]) / 1000, x.clone()))
+        return torch.zeros_like(x)
+
+    InpaintInferer(shape, RFlowScheduler(use_discrete_timesteps=False), steps=4)(known, spy, mask, noise)
+    assert [t for t, _ in seen] == pytest.approx([1.0, 0.75, 0.5, 0.25])
+    for t, x in seen:
+        assert torch.allclose(x[~mask], ((1 - t) * known + t * noise)[~mask], atol=1e-5)
+
+
+def test_an_inferer_refuses_what_does_not_fit():
+    known, mask = noisy((16, 16, 16)), a_hole((16, 16, 16))
+    with pytest.raises(ConfigError, match="of one shape"):
+        InpaintInferer((16, 16, 16))(known, lambda x, t: x, mask, noisy((16, 16, 24)))
+    with pytest.raises(ConfigError, match="pad it"):
+        InpaintInferer((16, 16, 24))(known, lambda x, t: x, mask, known)
+    with pytest.raises(ConfigError, match="steps, repaint and batch from 1"):
+        InpaintInferer((16, 16, 16), steps=0)
+
+
+@pytest.mark.parametrize("shape", [(24, 40, 32), (70, 60, 58), (9, 70, 12)])
+def test_painting_touches_nothing_outside_the_mask_and_is_the_same_from_the_same_noise(shape):
+    canvas, painter = a_canvas(shape), a_painter()
+    one, other = (np.random.default_rng(seed).normal(size=shape).astype(np.float32) for seed in (0, 1))
+    painted = paint(canvas, one, painter, Brush(steps=2), seed=0)
+    assert_array_equal(painted[~canvas.mask], canvas.hu[~canvas.mask])
+    assert np.isfinite(painted).all() and painted.min() >= -1024 and painted.max() <= 3071
+    assert_array_equal(paint(canvas, one, painter, Brush(steps=2), seed=0), painted)
+    again = paint(canvas, other, painter, Brush(steps=2), seed=0)
+    assert (again != painted)[canvas.mask].mean() > 0.9
+
+
+def test_a_mirrored_file_is_painted_as_the_same_patient():
+    canvas, painter = a_canvas(), a_painter()
+    white = np.random.default_rng(0).normal(size=canvas.hu.shape).astype(np.float32)
+    painted = paint(canvas, white, painter, Brush(steps=2), seed=0)
+    turned = canvas.grid.world_from_voxel @ np.array([[0, -1, 0, 23], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
+    order, over = (2, 0, 1), (False, True, False)
+    tissues = TissueMaps(turn(canvas.tissues.bits, order, over), turn(canvas.tissues.depth, order, over))
+    arrays = {name: turn(getattr(canvas, name), order, over) for name in ("hu", "mask", "guided")}
+    other = replace(canvas, grid=Grid(arrays["hu"].shape, turned), tissues=tissues, **arrays)
+    found = paint(other, turn(white, order, over), painter, Brush(steps=2), seed=0)
+    assert_allclose(found, turn(painted, order, over), atol=1e-3)
+
+
+@given(st.integers(0, 2**32))
+def test_masks_for_training_leave_enough_to_see(seed):
+    canvas = a_canvas((40, 40, 40))
+    mask = draw_mask(canvas.tissues, canvas.grid.spacing_mm, rng=np.random.default_rng(seed))
+    assert 0 < mask.mean() < LARGEST
+
+
+def test_regions_hold_the_whole_mask_and_a_patch_of_context():
+    mask = np.zeros((120, 60, 60), dtype=bool)
+    mask[2:9, 20:30, 20:40] = mask[100:118, 5:9, 50:60] = True
+    spacing = np.ones(3)
+    seen = np.zeros_like(mask)
+    regions = list(find_regions(mask, spacing))
+    assert len(regions) == 2
+    for region in regions:
+        seen[region] = True
+        box = with_context(region, mask.shape, spacing)
+        assert all(a.start <= b.start and a.stop >= b.stop for a, b in zip(box, region, strict=True))
+        patch = patch_shape(spacing, 110_000)
+        assert [s.stop - s.start for s in box] == [max(p, min(p, n)) for p, n in zip(patch, mask.shape, strict=True)]
+    assert seen[mask].all()
+
+
+def test_hann_weights_are_highest_in_the_middle_and_never_0():
+    weights = hann((8, 16, 24))
+    assert weights.min() > 0
+    assert np.unravel_index(weights.argmax(), weights.shape) in [(3, 7, 11), (4, 8, 12)]
+
+
+def test_tissues_of_the_phantom_are_those_it_was_built_with(bare_case):
+    scan, spine = bare_case.before, bare_case.before_spine
+    tissues = map_tissues(scan.image.hu(), scan.grid, np.ones(scan.grid.shape, dtype=bool), scan.labels, spine)
+    bone = np.isin(scan.labels.voxels, list(scan.labels.levels))
+    assert_array_equal(tissues.of(Kind.BONE) & bone, bone)
+    body, arch = tissues.of(Kind.VERTEBRAL_BODY), tissues.of(Kind.POSTERIOR_ELEMENTS)
+    assert_array_equal(body | arch, bone)
+    assert not (body & arch).any()
+    hu = scan.image.hu()
+    assert 60 < hu[tissues.of(Kind.DISC)].mean() < 140  # the phantom's discs have 95 HU
+    assert hu[tissues.of(Kind.CANAL)].mean() < 60
+    assert hu[tissues.of(Kind.CORTEX)].mean() > hu[bone & ~tissues.of(Kind.CORTEX)].mean()
+
+
+@pytest.fixture(scope="module")
+def bare_case():
+    scan = build_phantom(PhantomParameters(upper="T8", lower="T10"))
+    return simulate(scan, Fracture(level="T9", type="wedge", loss_percent=30), inpaint="none")
+
+
+@pytest.fixture
+def tiny_weights(tmp_path) -> Path:
+    write_weights(a_network(), a_card(), tmp_path / "tiny.safetensors")
+    return tmp_path / "tiny.safetensors"
+
+
+def test_a_case_is_painted_where_bone_broke_and_its_known_voxels_stay_bit_for_bit(bare_case, tiny_weights):
+    work = choose_repainting("auto", Brush(tiny_weights, steps=1), "cpu", bare_case.after.grid.spacing_mm)
+    noisy, painted = paint_case(bare_case, "noise"), paint_case(bare_case, "auto", work)
+    known = np.isin(painted.unknown.reasons, [0, Reason.BLUR, Reason.STRETCHED, Reason.SQUEEZED])
+    before, after = noisy.after.image.voxels, painted.after.image.voxels
+    assert_array_equal(after[known], before[known])
+    assert (after != before)[painted.unknown.reasons == Reason.FRACTURE].mean() > 0.5
+    assert_array_equal(painted.after.labels.voxels, bare_case.after.labels.voxels)
+    assert np.count_nonzero(after != before) <= painted.repainted.voxels <= np.count_nonzero(~known)
+    assert_array_equal(paint_case(bare_case, "auto", work).after.image.voxels, after)
+
+
+def test_auto_says_why_no_network_paints_and_diffusion_is_refused(monkeypatch):
+    monkeypatch.setattr("spinesim.series.repainting.missing_packages", lambda: ("torch",))
+    said = (
+        "inpaint: expected torch for diffusion, got none installed; "
+        "pip install 'spinesim[inpaint]', or take --inpaint noise"
+    )
+    assert choose_repainting("auto", PLAIN, "cpu", np.ones(3)) == said
+    for method in ("noise", "none"):
+        assert choose_repainting(method, PLAIN, "cpu", np.ones(3)) is None
+    with pytest.raises(ConfigError) as refused:
+        choose_repainting("diffusion", PLAIN, "cpu", np.ones(3))
+    assert str(refused.value) == said
+
+
+def test_a_way_to_paint_wants_weights_of_its_own_kind(tiny_weights):
+    with pytest.raises(ConfigError, match="expected weights for pix2pix, got diffusion"):
+        choose_repainting("pix2pix", Brush(tiny_weights), "cpu", np.ones(3))
+
+
+def test_weights_come_back_as_they_were_written(tiny_weights):
+    painter, network = read_weights(tiny_weights), a_network()
+    assert painter.card == a_card()
+    for name, weight in network.state_dict().items():
+        assert_array_equal(painter.network.state_dict()[name], weight.half().float())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda file: file.unlink(), "got no such file"),
+        (lambda file: file.write_bytes(b"no weights"), "expected a safetensors file"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-100]), "expected a safetensors file"),
+        (
+            lambda file: write_weights(a_network(), a_card(preprocessing={"scale_hu": 1.0}), file),
+            "got {'scale_hu': 1.0}",
+        ),
+        (lambda file: write_weights(torch.nn.Linear(1, 1), a_card(), file), "that fit their card"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tiny_weights, spoil, said):
+    spoil(tiny_weights)
+    with pytest.raises(ConfigError) as refused:
+        read_weights(tiny_weights)
+    assert said in str(refused.value)
+    assert str(tiny_weights) in str(refused.value)
+
+
+def test_voxels_that_a_network_has_not_seen_are_refused():
+    check_spacing(a_painter(), np.array([0.5, 0.7, 3.0]))
+    with pytest.raises(ConfigError, match=r"expected voxels of 0\.40 to 3\.75 mm.*got 1\.00 x 1\.00 x 5\.00"):
+        check_spacing(a_painter(), np.array([1.0, 1.0, 5.0]))
+
+
+@pytest.mark.parametrize(("brush", "said"), [({"steps": 0}, "--steps"), ({"repaint": 0}, "--repaint")])
+def test_a_brush_refuses_numbers_out_of_range(brush, said):
+    with pytest.raises(ConfigError, match=said):
+        Brush(**brush)
