@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from spinesim.cli.main import main
+from spinesim.inpaint.training_config import TrainingConfig
 from spinesim.series import job as job_room
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,7 +52,7 @@ def test_what_is_linked_is_there():
 
 
 def test_a_users_own_scan(at_a_users_desk):
-    lines = [line for line in SHELL if "ct.nii.gz" in line or "out/" in line]
+    lines = [line for line in SHELL if ("ct.nii.gz" in line or "out/" in line) and "--weights" not in line]
     assert len(lines) == 2
     for line in lines:
         assert run(line).startswith("0\n"), line
@@ -63,6 +64,20 @@ def test_a_users_own_scan(at_a_users_desk):
         "record.json",
         "picture.png",
     }
+
+
+def test_a_network_is_trained_and_paints(at_a_users_desk, monkeypatch):
+    Path("scans").mkdir()
+    for name, kept in (("ct.nii.gz", "a_ct.nii.gz"), ("labels.nii.gz", "a_seg-vert_msk.nii.gz")):
+        shutil.copy(name, Path("scans") / kept)
+    train, paint = [line for line in SHELL if "train inpaint" in line or "--weights" in line]
+    network = {"channels": (8, 16), "attention": (False, False), "head_channels": 8}
+    tiny = TrainingConfig(network=network, steps=2, batch=1, patch_voxels=4096)
+    monkeypatch.setattr("spinesim.inpaint.training_config.find_training_config", lambda _: tiny)
+    assert run(train).startswith("0\n")
+    said = run(f"{paint} --steps 1")
+    assert said.startswith("0\n"), said
+    assert "voxels with diffusion (where unknown for: fracture, lesion, tissue, outside, stretched, squeezed)" in said
 
 
 def test_the_phantoms_command_writes_what_the_table_says(tmp_path, monkeypatch):

@@ -21,7 +21,15 @@ from spinesim.inpaint.conditions import CHANNELS, COUNT, Canvas, compress, expan
 from spinesim.inpaint.drawn_masks import LARGEST, draw_mask
 from spinesim.inpaint.inferer import InpaintInferer
 from spinesim.inpaint.mask import Reason
-from spinesim.inpaint.network import NetworkConfig, build_network, fold_voxels, unfold_voxels
+from spinesim.inpaint.network import (
+    GUIDED_SPREAD,
+    SPREAD,
+    NetworkConfig,
+    build_network,
+    fold_voxels,
+    training_scheduler,
+    unfold_voxels,
+)
 from spinesim.inpaint.painter import check_spacing, find_regions, paint, with_context
 from spinesim.inpaint.patches import hann, patch_shape, place_patches
 from spinesim.inpaint.tissues import Kind, TissueMaps, depth_in, map_tissues
@@ -55,18 +63,19 @@ def a_card(**changes) -> Card:
     return Card(**told | changes)
 
 
-def a_network() -> torch.nn.Module:
+def a_network(process="flow") -> torch.nn.Module:
     """A network whose last convolutions are not zero, as they are before training."""
     torch.manual_seed(0)
-    network = build_network(TINY).eval()
+    network = build_network(TINY.model_copy(update={"process": process})).eval()
     with torch.no_grad():
         for weight in network.parameters():
             weight.add_(0.05 * torch.randn(weight.shape))
     return network
 
 
-def a_painter(**changes) -> Painter:
-    return Painter(a_network(), a_card(**changes), "tiny.safetensors")
+def a_painter(process="flow") -> Painter:
+    network = a_network(process)
+    return Painter(network, a_card(network=network.config), "tiny.safetensors")
 
 
 def a_canvas(shape=(24, 40, 32), spacing=(1.0, 1.0, 1.0), seed=0) -> Canvas:
@@ -92,6 +101,23 @@ def test_numbers_for_the_network_stand_for_hu(hu):
 def test_folding_voxels_into_channels_is_undone_by_unfolding(fold, channels):
     volume = torch.arange(2 * channels * (6 * fold) ** 3).reshape(2, channels, 6 * fold, 6 * fold, 6 * fold)
     assert torch.equal(unfold_voxels(fold_voxels(volume, fold), fold), volume)
+
+
+@pytest.mark.parametrize("process", ["flow", "ddpm"])
+@pytest.mark.parametrize(("guided", "spread"), [(1.0, GUIDED_SPREAD), (0.0, SPREAD)])
+def test_untrained_a_network_expects_what_is_likeliest_of_gaussian_tissue(process, guided, spread):
+    network = build_network(TINY.model_copy(update={"process": process})).eval()
+    shape, guide, time = (32, 32, 32), 0.7, torch.tensor([300])
+    truth, noise = guide + spread * noisy(shape, 1), noisy(shape, 2)
+    scheduler = training_scheduler(process)
+    seen = scheduler.add_noise(truth, noise, time)
+    conditions = torch.zeros((1, COUNT, *shape))
+    conditions[:, 2], conditions[:, 3] = guide, guided
+    wanted = truth - noise if process == "flow" else scheduler.get_velocity(truth, noise, time)
+    with torch.no_grad():
+        found = network(torch.cat([seen, conditions], dim=1), time)
+    likeliest, expected = (np.polyfit(seen.ravel(), each.ravel(), 1) for each in (wanted, found))
+    assert_allclose(expected, likeliest, atol=0.03)
 
 
 def test_a_canvas_is_turned_so_that_its_axes_are_right_anterior_superior_and_back():
@@ -231,6 +257,14 @@ def test_painting_touches_nothing_outside_the_mask_and_is_the_same_from_the_same
     assert_array_equal(paint(canvas, one, painter, Brush(steps=2), seed=0), painted)
     again = paint(canvas, other, painter, Brush(steps=2), seed=0)
     assert (again != painted)[canvas.mask].mean() > 0.9
+
+
+def test_a_network_of_the_diffusion_kind_paints_with_ddim():
+    canvas = a_canvas()
+    white = np.random.default_rng(0).normal(size=canvas.hu.shape).astype(np.float32)
+    painted = paint(canvas, white, a_painter("ddpm"), Brush(steps=3), seed=0)
+    assert_array_equal(painted[~canvas.mask], canvas.hu[~canvas.mask])
+    assert np.abs(painted - canvas.hu)[canvas.mask].mean() < 500
 
 
 def test_a_mirrored_file_is_painted_as_the_same_patient():

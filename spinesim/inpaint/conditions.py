@@ -18,7 +18,7 @@ CENTRE_HU, SCALE_HU = 100.0, 150.0
 LIMITS_HU = (-1024.0, 3071.0)
 """HU that a scanner gives; what is painted stays inside."""
 
-FILL_MM = (12.0, 6.0, 3.0)
+FILL_MM = (12.0, 5.0, 1.5)
 """Widths of the Gaussians that guide: the last where enough of the volume says something, wider ones where little."""
 
 ENOUGH = 0.2

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from monai.networks.nets import DiffusionModelUNet, PatchDiscriminator
+from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowScheduler, Scheduler
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
@@ -14,7 +17,7 @@ class NetworkConfig(BaseModel):
     """Size of a network.
 
     ``fold``: voxels along each axis that are folded into channels (2: eight times fewer places, three times faster on
-    a CPU). ``channels`` and ``attention``: of each level.
+    a CPU). ``channels`` and ``attention``: of each level. ``process``: rectified flow, or DDPM (painted with DDIM).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,6 +28,7 @@ class NetworkConfig(BaseModel):
     res_blocks: int = Field(default=1, ge=1)
     head_channels: int = Field(default=32, ge=1)
     groups: int = Field(default=8, ge=1)
+    process: Process = "flow"
 
     @model_validator(mode="after")
     def _fits(self) -> NetworkConfig:
@@ -43,21 +47,27 @@ class NetworkConfig(BaseModel):
         return self.fold * 2 ** (len(self.channels) - 1)
 
 
-SPREAD = 0.6
-"""Standard deviation of what is painted about its guide, in the network's numbers (measured on the first scans)."""
+SPREAD, GUIDED_SPREAD = 0.9, 0.4
+"""Standard deviation of the truth about its guide where only what is known around guides, and where the warp does, in
+the network's numbers (measured on the first scans)."""
 
 TIME = 1000.0
-"""Timesteps of pure noise, as ``RFlowScheduler`` counts them."""
+"""Timesteps of pure noise, as MONAI's schedulers count them."""
+
+BETAS = {"schedule": "scaled_linear_beta", "beta_start": 0.0015, "beta_end": 0.0195}
+"""How fast DDPM adds noise (as MONAI's tutorials have it)."""
+
+Process = Literal["flow", "ddpm"]
 
 
 class FoldedUNet(nn.Module):
     """MONAI's ``DiffusionModelUNet`` between a folding and an unfolding of voxels into channels.
 
     The volumes that are painted keep every voxel (``fold``³ channels each); the other conditions are averaged. What
-    the U-Net gives is added to the best linear estimate: were the truth Gaussian about its guide m with a spread s,
-    the noisy volume x = (1 - t) truth + t noise would let expect a velocity of
-    m + ((1 - t) s² - t) (x - (1 - t) m) / q², with q² = (1 - t)² s² + t², give or take s / q (as Karras et al. 2022 do
-    it for denoising).
+    the U-Net gives is added to the best linear estimate (as Karras et al. 2022 do it for denoising): were the truth
+    Gaussian about its guide m with a spread s, the noisy volume x = a truth + b noise would let expect a velocity
+    (truth - noise) of m + (a s² - b) d / q², give or take s / q, with d = x - a m and q² = a² s² + b²; for DDPM, whose
+    velocity is a noise - b truth, of b (a (1 - s²) d / q² - m).
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -79,13 +89,37 @@ class FoldedUNet(nn.Module):
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None) -> Tensor:
         """Velocity (n, 1, ...) of (n, 1 + c, ...): the noisy volume, then the conditions."""
         fold, guide = self.config.fold, x[:, 3:4]
-        t = (timesteps / TIME).reshape(-1, 1, 1, 1, 1)
-        variance = (1 - t) ** 2 * SPREAD**2 + t**2
-        apart = x[:, :1] - (1 - t) * guide
+        spread = SPREAD + (GUIDED_SPREAD - SPREAD) * x[:, 4:5]
+        kept, noise = (each.reshape(-1, 1, 1, 1, 1) for each in self._levels(timesteps))
+        variance = kept**2 * spread**2 + noise**2
+        apart = x[:, :1] - kept * guide
         whole = torch.cat([apart / variance.sqrt(), x[:, 1:3]], dim=1)
         folded = torch.cat([fold_voxels(whole, fold), nn.functional.avg_pool3d(x[:, 3:], fold)], dim=1)
-        found = unfold_voxels(self.net(folded, timesteps, context), fold)
-        return guide + ((1 - t) * SPREAD**2 - t) / variance * apart + SPREAD / variance.sqrt() * found
+        found = spread / variance.sqrt() * unfold_voxels(self.net(folded, timesteps, context), fold)
+        if self.config.process == "flow":
+            return guide + (kept * spread**2 - noise) / variance * apart + found
+        return noise * (kept * (1 - spread**2) / variance * apart - guide) + found
+
+    def _levels(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """Share of the truth and of the noise at some times."""
+        if self.config.process == "flow":
+            return 1 - timesteps / TIME, timesteps / TIME
+        kept = training_scheduler("ddpm").alphas_cumprod.to(timesteps.device)[timesteps.long()]
+        return kept.sqrt(), (1 - kept).sqrt()
+
+
+def training_scheduler(process: Process) -> Scheduler:
+    """What makes volumes noisy in training."""
+    if process == "flow":
+        return RFlowScheduler(num_train_timesteps=int(TIME), use_discrete_timesteps=False)
+    return DDPMScheduler(num_train_timesteps=int(TIME), prediction_type="v_prediction", **BETAS)
+
+
+def sampling_scheduler(process: Process) -> Scheduler:
+    """What takes the steps from noise to a volume: rectified flow, or DDIM."""
+    if process == "flow":
+        return training_scheduler(process)
+    return DDIMScheduler(num_train_timesteps=int(TIME), prediction_type="v_prediction", clip_sample=False, **BETAS)
 
 
 def fold_voxels(volume: Tensor, fold: int) -> Tensor:

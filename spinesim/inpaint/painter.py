@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from monai.networks.schedulers import RFlowScheduler
 from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box, padded
@@ -16,6 +15,7 @@ from spinesim.errors import ConfigError
 from spinesim.inpaint.brush import PLAIN, Brush
 from spinesim.inpaint.conditions import Canvas, compress, expand, find_conditions, turn, turn_back
 from spinesim.inpaint.inferer import InpaintInferer
+from spinesim.inpaint.network import sampling_scheduler
 from spinesim.inpaint.patches import patch_shape
 from spinesim.inpaint.tissues import TissueMaps
 from spinesim.inpaint.weights import Painter
@@ -123,9 +123,8 @@ def paint(
     generator = torch.Generator(where).manual_seed(seed)
     steps = 1 if painter.card.method == "pix2pix" else brush.steps
     half = None if where.type == "cpu" else torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    inferer = InpaintInferer(
-        shape, RFlowScheduler(use_discrete_timesteps=False), steps=steps, repaint=brush.repaint, amp=half, progress=told
-    )
+    scheduler = sampling_scheduler(painter.card.network.process)
+    inferer = InpaintInferer(shape, scheduler, steps=steps, repaint=brush.repaint, amp=half, progress=told)
     painted = inferer(values, painter.network, mask, start, lambda box: torch.from_numpy(found.stack(box)), generator)
     i, j, k = turned.hu.shape
     hu = expand(painted[0, 0].cpu().numpy()[:i, :j, :k])

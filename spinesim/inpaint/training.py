@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from monai.losses import PatchAdversarialLoss
-from monai.networks.schedulers import RFlowScheduler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from spinesim.errors import ConfigError
-from spinesim.inpaint.network import TIME, FoldedUNet, build_discriminator, build_network
+from spinesim.inpaint.network import TIME, FoldedUNet, build_discriminator, build_network, training_scheduler
 from spinesim.inpaint.samples import draw_batch
 from spinesim.inpaint.training_config import TrainingConfig
 from spinesim.inpaint.training_scans import TrainingScan
@@ -133,7 +132,7 @@ class _Run:
         self.averaged = build_network(config.network).to(fabric.device)
         self.averaged.load_state_dict(network.state_dict())
         self.network, self.optimizer = fabric.setup(network, torch.optim.AdamW(network.parameters(), weight_decay=0.01))
-        self.scheduler = RFlowScheduler(use_discrete_timesteps=False)
+        self.scheduler = training_scheduler(config.network.process)
         if config.method == "pix2pix":
             critic = build_discriminator()
             adam = torch.optim.AdamW(critic.parameters(), lr=config.learning_rate / 2, betas=(0.5, 0.999))
@@ -197,13 +196,17 @@ class _Run:
             mean.lerp_(now, 1 - decay)
 
     def _flow_loss(self, network: torch.nn.Module, batch: Tensors, generator: torch.Generator) -> Tensor:
-        """Squared error of the velocity in the mask and its margin (Liu et al. 2023, rectified flow)."""
+        """Squared error of the velocity in the mask and its margin (rectified flow: Liu et al. 2023)."""
         truth, conditions, weight = batch
         noise = torch.randn(truth.shape, generator=generator, device=truth.device)
-        times = torch.rand(len(truth), generator=generator, device=truth.device) * self.scheduler.num_train_timesteps
+        times = torch.rand(len(truth), generator=generator, device=truth.device) * TIME
+        wanted = truth - noise
+        if self.config.network.process == "ddpm":
+            times = times.long()
+            wanted = self.scheduler.get_velocity(truth, noise, times)
         noisy = self.scheduler.add_noise(truth, noise, times)
         velocity = network(torch.cat([noisy, conditions], dim=1), times)
-        return (weight * (velocity - (truth - noise)) ** 2).sum() / weight.sum()
+        return (weight * (velocity - wanted) ** 2).sum() / weight.sum()
 
     def _learn_flow(self, batch: Tensors, generator: torch.Generator) -> float:
         loss = self._flow_loss(self.network, batch, generator)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from spinesim.errors import ConfigError, first_refusal
 from spinesim.inpaint.network import NetworkConfig
@@ -40,6 +40,12 @@ class TrainingConfig(BaseModel):
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
     devices: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_step_is_of_the_flow(self) -> TrainingConfig:
+        if self.method == "pix2pix" and self.network.process != "flow":
+            raise ValueError("expected process flow for pix2pix, which takes its one step, got ddpm")
+        return self
 
 
 def find_training_config(source: str) -> TrainingConfig:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from spinesim.errors import ConfigError
 from spinesim.inpaint.conditions import CENTRE_HU, COUNT, FILL_MM, SCALE_HU
-from spinesim.inpaint.network import FoldedUNet, NetworkConfig, build_network
+from spinesim.inpaint.network import GUIDED_SPREAD, SPREAD, FoldedUNet, NetworkConfig, build_network
 
 FORMAT = "spinesim-inpaint-1"
 """What a file of weights says of itself; changes with the channels and their order."""
@@ -24,6 +24,8 @@ PREPROCESSING: dict[str, float] = {
     "centre_hu": CENTRE_HU,
     "scale_hu": SCALE_HU,
     "guide_mm": FILL_MM[-1],
+    "spread": SPREAD,
+    "guided_spread": GUIDED_SPREAD,
     "conditions": COUNT,
 }
 """What a network must be given as it was in training."""

@@ -30,7 +30,7 @@ BROKEN = (Reason.FRACTURE, Reason.LESION, Reason.TISSUE, Reason.OUTSIDE)
 ANYTHING = (*BROKEN, Reason.STRETCHED, Reason.SQUEEZED)
 """What a network may paint: all but the blur of interpolation. The seam goes with what it borders on."""
 
-NEAR_MM = 25.0
+NEAR_MM = 10.0
 """``auto`` paints what came from beyond the scan so near to a vertebra, on a CPU."""
 
 USUAL_NOISE_HU, USUAL_MARROW_HU = 15.0, 150.0
