@@ -1,7 +1,7 @@
 """Paint healthy regions of scans that a network never saw, and compare with what was there.
 
 .venv/bin/pip install scikit-image   # SSIM and the biharmonic fill
-.venv/bin/python benchmarks/inpaint.py ../shared/data/RIDER-Pilot-0117_ct_spinecrop.nii.gz --picture painted.png
+.venv/bin/python benchmarks/inpaint.py ../shared/data/RIDER-Pilot-0117_ct_spinecrop.nii.gz --box 90:170,100:168,0:95
 """
 
 from __future__ import annotations
@@ -80,6 +80,15 @@ def tasks(scan: TrainingScan, count: int) -> Iterator[Task]:
             if 0.005 < mask.mean() < 0.4 and (kind == "void" or (mask & bone).sum() > 0.2 * mask.sum()):
                 made += 1
                 yield Task(scan, kind, replace(canvas, mask=mask, guided=~mask), noise, seed)
+
+
+def inside(scan: TrainingScan, box: str | None) -> TrainingScan:
+    """A scan whose masks lie about bone in a box: where there are no labels, vessels with contrast pass for bone."""
+    if box is None:
+        return scan
+    low, high = np.array([[int(end) for end in side.split(":")] for side in box.split(",")]).T
+    kept = [p[((p >= low) & (p < high)).all(axis=1)] for p in (scan.middles, scan.surfaces)]
+    return replace(scan, middles=kept[0], surfaces=kept[1])
 
 
 def sources(canvas: Canvas) -> np.ndarray:
@@ -199,8 +208,9 @@ def draw(task: Task, painted: dict[str, np.ndarray], row: int, figure: Figure, r
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("scans", nargs="+", type=Path)
+    arguments.add_argument("--box", help="voxels (to the right, forward, up) that masks lie about: 90:170,100:168,0:95")
     arguments.add_argument("--count", type=int, default=4, help="masks of each kind on each scan")
-    arguments.add_argument("--steps", type=int, default=8)
+    arguments.add_argument("--steps", type=int, default=4)
     arguments.add_argument("--weights", action="append", default=[], metavar="NAME=FILE", help="other networks beside")
     arguments.add_argument("--only", help="methods, by commas")
     arguments.add_argument("--csv", type=Path)
@@ -211,16 +221,17 @@ def main() -> None:
         path = find_weights(name, Brush())
         if path is not None:
             methods[name] = network(read_weights(path), options.steps)
+            methods[f"{name} guided"] = network(read_weights(path), options.steps, guided=True)
     for said in options.weights:
         name, _, file = said.partition("=")
         painter = read_weights(Path(file))
         methods[name] = network(painter, options.steps)
-        methods[f"{name}, guided"] = network(painter, options.steps, guided=True)
+        methods[f"{name} guided"] = network(painter, options.steps, guided=True)
     if options.only:
         methods = {name: methods[name] for name in options.only.split(",")}
     rows, pictures = [], []
     for path, labels in find_pairs(options.scans):
-        scan = read_training_scan(path, labels)
+        scan = inside(read_training_scan(path, labels), options.box)
         for task in tasks(scan, options.count):
             painted = {}
             for name, method in methods.items():

@@ -137,6 +137,8 @@ def save_header(volume, path, **fields):
         ((*ASKED, "--rotation-per-cobb", 2), "--rotation-per-cobb: expected less than or equal to 1, got 2.0"),
         ((*ASKED, "--vertebral-share", -1), "--vertebral-share: expected greater than or equal to 0, got -1.0"),
         ((*ASKED, "--offset", 100), "--offset: expected less than or equal to 60, got 100.0"),
+        ((*ASKED, "--steps", 0), "--steps: expected a whole number from 1 to 1000, got 0; give another"),
+        ((*ASKED, "--repaint", 101), "--repaint: expected a whole number from 1 to 100, got 101; give another"),
     ],
 )
 @pytest.mark.usefixtures("no_reading")
@@ -206,6 +208,17 @@ def test_another_extension_is_refused_with_the_known_ones(name, refused, small_f
         assert re.fullmatch(
             rf".*{re.escape(name)}: expected \.nii\.gz, .*got .*; convert the file", refused(*args, *ASKED)
         )
+
+
+@pytest.mark.usefixtures("no_flow")
+def test_weights_that_are_not_there_are_refused_before_anything_is_warped(refused, small_files):
+    ct, labels = small_files
+    assert refused(ct, "--labels", labels, *ASKED, "--weights", "none.safetensors") == (
+        "none.safetensors: expected weights (.safetensors), got no such file; train some: spinesim train inpaint"
+    )
+    assert refused(ct, "--labels", labels, *ASKED, "--inpaint", "pix2pix") == (
+        "inpaint: expected weights for pix2pix, got none that ship; train some, and pass --weights"
+    )
 
 
 @pytest.mark.usefixtures("no_flow")

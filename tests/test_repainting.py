@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,7 +39,7 @@ from spinesim.pathology.fracture import Fracture
 from spinesim.phantom import PhantomParameters, build_phantom
 from spinesim.series.case import simulate
 from spinesim.series.painting import paint_case
-from spinesim.series.repainting import choose_repainting
+from spinesim.series.repainting import CHANGED, choose_repainting
 
 TINY = NetworkConfig(fold=2, channels=(8, 16), attention=(False, False), head_channels=8)
 SPACINGS = st.tuples(*[st.floats(0.4, 5.0)] * 3).map(np.array)
@@ -359,6 +360,22 @@ def test_auto_says_why_no_network_paints_and_diffusion_is_refused(monkeypatch):
     with pytest.raises(ConfigError) as refused:
         choose_repainting("diffusion", PLAIN, "cpu", np.ones(3))
     assert str(refused.value) == said
+
+
+def test_auto_takes_no_weights_that_ship_unless_they_are_better_than_noise(tiny_weights, monkeypatch):
+    monkeypatch.setattr("spinesim.series.repainting.find_weights", lambda _method, _brush: tiny_weights)
+    assert "expected weights that are better than noise" in choose_repainting("auto", PLAIN, "cpu", np.ones(3))
+    write_weights(a_network(), a_card(better_than_noise=True), tiny_weights)
+    assert choose_repainting("auto", PLAIN, "cpu", np.ones(3)).reasons == CHANGED
+
+
+def test_the_weights_that_ship_fit_this_version_and_their_card():
+    shipped = Path(__file__).resolve().parents[1] / "assets" / "inpaint-diffusion.safetensors"
+    painter = read_weights(shipped)
+    assert shipped.stat().st_size <= 16 * 2**20
+    assert json.loads(shipped.with_suffix(".json").read_text()) == json.loads(painter.card.model_dump_json())
+    for name in painter.card.data:
+        assert name.partition("_ct")[0] in shipped.with_suffix(".md").read_text()
 
 
 def test_a_way_to_paint_wants_weights_of_its_own_kind(tiny_weights):

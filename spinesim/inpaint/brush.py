@@ -15,7 +15,8 @@ NetworkMethod = Literal["diffusion", "pix2pix"]
 Inpainting = Literal["auto", "none", "noise", "diffusion", "pix2pix"]
 """How the unknown is painted. ``noise``: the noise that interpolation took is given back, without a network;
 ``diffusion`` and ``pix2pix``: that, and a network paints what is unknown for other reasons; ``auto``: diffusion where
-tissue broke, grew or came from beyond the scan (on a GPU wherever a network may), else noise; ``none``: not at all."""
+bone broke, a lesion grew or the plan changed tissue (on a GPU wherever a network may), else noise; ``none``: not at
+all."""
 
 NEEDED = ("torch", "monai", "einops", "safetensors")
 """Packages without which no network paints."""
@@ -38,7 +39,7 @@ class Brush:
     """
 
     weights: Path | None = None
-    steps: int = 8
+    steps: int = 4
     repaint: int = 1
 
     def __post_init__(self) -> None:
@@ -48,7 +49,7 @@ class Brush:
 
 
 PLAIN = Brush()
-"""The shipped weights, eight steps."""
+"""The shipped weights, four steps."""
 
 
 def missing_packages(*, training: bool = False) -> tuple[str, ...]:

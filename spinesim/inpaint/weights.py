@@ -32,7 +32,10 @@ PREPROCESSING: dict[str, float] = {
 
 
 class Card(BaseModel):
-    """What weights are: how they were trained, on what, and how good they are."""
+    """What weights are: how they were trained, and on what.
+
+    ``better_than_noise``: whether they were seen to be, on scans that were held out; ``auto`` takes no others.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,6 +52,7 @@ class Card(BaseModel):
     training: dict[str, Any]
     hours: float
     machine: str
+    better_than_noise: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,14 +24,11 @@ if TYPE_CHECKING:
     from spinesim.inpaint.weights import Painter
     from spinesim.series.case import Case
 
-BROKEN = (Reason.FRACTURE, Reason.LESION, Reason.TISSUE, Reason.OUTSIDE)
-"""What ``auto`` lets a network paint on a CPU."""
+CHANGED = (Reason.FRACTURE, Reason.LESION, Reason.TISSUE)
+"""What ``auto`` lets a network paint on a CPU: little, and the warp guides all of it."""
 
-ANYTHING = (*BROKEN, Reason.STRETCHED, Reason.SQUEEZED)
+ANYTHING = (*CHANGED, Reason.OUTSIDE, Reason.STRETCHED, Reason.SQUEEZED)
 """What a network may paint: all but the blur of interpolation. The seam goes with what it borders on."""
-
-NEAR_MM = 10.0
-"""``auto`` paints what came from beyond the scan so near to a vertebra, on a CPU."""
 
 USUAL_NOISE_HU, USUAL_MARROW_HU = 15.0, 150.0
 """Where they cannot be measured."""
@@ -50,7 +47,6 @@ class Repainting:
     reasons: tuple[Reason, ...]
     brush: Brush
     device: str
-    near_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,8 +90,13 @@ def choose_repainting(
         if method != "auto" or brush.weights is not None:
             raise
         return str(error)
+    if method == "auto" and brush.weights is None and not painter.card.better_than_noise:
+        return (
+            f"{painter.source}: expected weights that are better than noise by their card, got others; "
+            "take --inpaint diffusion to use them all the same"
+        )
     if method == "auto" and device == "cpu":
-        return Repainting(painter, BROKEN, brush, device, NEAR_MM)
+        return Repainting(painter, CHANGED, brush, device)
     return Repainting(painter, ANYTHING, brush, device)
 
 
@@ -146,7 +147,7 @@ def repaint(
     image = case.after.image
     if image is None:
         return case
-    mask = _where(case, unknown, work)
+    mask = _where(unknown, work.reasons)
     grid, out = image.grid, image.voxels.copy(order="K")
     bounds, count = (float(out.min()), float(out.max())), 0
     regions = list(find_regions(mask, grid.spacing_mm))
@@ -194,11 +195,9 @@ def _counted(told: Told, rank: int, regions: Collection[Box]) -> Callable[[int, 
     return lambda done, of: told(f"painting, region {rank} of {len(regions)}: {100 * done // of} %")
 
 
-def _where(case: Case, unknown: Unknown, work: Repainting) -> Bool[np.ndarray, "i j k"]:
+def _where(unknown: Unknown, reasons: tuple[Reason, ...]) -> Bool[np.ndarray, "i j k"]:
     """Where a network paints."""
-    core = np.isin(unknown.reasons, work.reasons)
-    if work.near_mm is not None:
-        core &= (unknown.reasons != Reason.OUTSIDE) | _near_bone(case.after.labels, work.near_mm)
+    core = np.isin(unknown.reasons, reasons)
     seam = ndimage.binary_dilation(core, np.ones((3, 3, 3)), SEAM_VOXELS) & (unknown.reasons == Reason.SEAM)
     return core | seam
 
@@ -209,19 +208,6 @@ def _air(body: Bool[np.ndarray, "i j k"], beyond: Bool[np.ndarray, "i j k"]) -> 
         return ~body
     nearest = ndimage.distance_transform_edt(beyond, return_distances=False, return_indices=True)
     return ~body[tuple(nearest)]
-
-
-def _near_bone(labels: LabelMap, near_mm: float) -> Bool[np.ndarray, "i j k"]:
-    """What lies within a distance of a vertebra's box."""
-    near = np.zeros(labels.grid.shape, dtype=bool)
-    reach = np.ceil(near_mm / labels.grid.spacing_mm).astype(int)
-    for number in labels.numbers.values():
-        i, j, k = (
-            slice(max(0, side.start - more), side.stop + more)
-            for side, more in zip(labels.boxes[number], reach, strict=True)
-        )
-        near[i, j, k] = True
-    return near
 
 
 def _tissues(case: Case, hu: Float[np.ndarray, "i j k"], box: Box, air: Bool[np.ndarray, "i j k"]) -> TissueMaps:
