@@ -68,7 +68,7 @@ def test_carried_noise_stays_white_however_tissue_is_turned_and_stretched(turn, 
     assert abs(noise.mean()) < 0.02
     assert abs(noise.var() - 1) < 0.03
     assert np.abs(lag_one(noise)).max() < 0.05
-    assert len(np.unique(noise)) > 0.98 * noise.size
+    assert len(np.unique(noise)) > 0.95 * noise.size  # the more it is stretched, the fewer
 
 
 def test_carried_noise_is_normal_and_goes_along_with_the_tissue():
@@ -287,8 +287,8 @@ def test_coarse_voxels_and_those_of_another_size_get_no_noise_and_it_is_said(sma
 
 
 def test_a_way_to_paint_that_is_not_there_is_refused(small_phantom):
-    with pytest.raises(ConfigError, match="expected one of none, noise, got 'diffusion'"):
-        simulate(small_phantom, Scoliosis(cobb_deg=25, apex="T9"), inpaint="diffusion")
+    with pytest.raises(ConfigError, match="expected one of auto, none, noise, diffusion, pix2pix, got 'watercolour'"):
+        simulate(small_phantom, Scoliosis(cobb_deg=25, apex="T9"), inpaint="watercolour")
 
 
 @pytest.mark.slow
