@@ -70,10 +70,14 @@ class FoldedUNet(nn.Module):
     velocity is a noise - b truth, of b (a (1 - s²) d / q² - m).
     """
 
+    kept: Tensor
+
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
         cell = config.fold**3
+        if config.process == "ddpm":
+            self.register_buffer("kept", training_scheduler("ddpm").alphas_cumprod, persistent=False)
         self.net = DiffusionModelUNet(
             spatial_dims=3,
             in_channels=3 * cell + COUNT - 2,  # the noisy volume, what is known and the mask keep every voxel
@@ -104,7 +108,7 @@ class FoldedUNet(nn.Module):
         """Share of the truth and of the noise at some times."""
         if self.config.process == "flow":
             return 1 - timesteps / TIME, timesteps / TIME
-        kept = training_scheduler("ddpm").alphas_cumprod.to(timesteps.device)[timesteps.long()]
+        kept = self.kept[timesteps.long()]
         return kept.sqrt(), (1 - kept).sqrt()
 
 
@@ -137,12 +141,25 @@ def unfold_voxels(volume: Tensor, fold: int) -> Tensor:
 
 
 def build_network(config: NetworkConfig) -> FoldedUNet:
-    """Build the network that paints; untrained, it gives 0 everywhere."""
+    """Build the network that paints; untrained, it gives the best linear estimate."""
     return FoldedUNet(config)
 
 
-def build_discriminator() -> PatchDiscriminator:
-    """Build what tells painted from real patches: it sees the volume, the mask and the conditions."""
-    return PatchDiscriminator(
-        spatial_dims=3, channels=32, in_channels=1 + COUNT, out_channels=1, num_layers_d=2, norm="INSTANCE"
-    )
+class Critic(nn.Module):
+    """Tells painted from real patches: it sees the volume, the mask and the conditions.
+
+    It counts in single precision whatever the training does: gradients of its narrow strided convolutions in bf16 come
+    out as infinities on some processors (oneDNN, AVX-512).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = PatchDiscriminator(
+            spatial_dims=3, channels=32, in_channels=1 + COUNT, out_channels=1, num_layers_d=2, norm="INSTANCE"
+        )
+
+    def forward(self, seen: Tensor) -> Tensor:
+        """Judge patches, place by place: (b, 1 + c, i, j, k) to (b, 1, ...), near 1 where they look real."""
+        with torch.autocast(seen.device.type, enabled=False):
+            judged: Tensor = self.net(seen.float())[-1]
+        return judged

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from spinesim.errors import ConfigError
-from spinesim.inpaint.network import TIME, FoldedUNet, build_discriminator, build_network, training_scheduler
+from spinesim.inpaint.network import TIME, Critic, FoldedUNet, build_network, training_scheduler
 from spinesim.inpaint.samples import draw_batch
 from spinesim.inpaint.training_config import TrainingConfig
 from spinesim.inpaint.training_scans import TrainingScan
@@ -134,7 +134,7 @@ class _Run:
         self.network, self.optimizer = fabric.setup(network, torch.optim.AdamW(network.parameters(), weight_decay=0.01))
         self.scheduler = training_scheduler(config.network.process)
         if config.method == "pix2pix":
-            critic = build_discriminator()
+            critic = Critic()
             adam = torch.optim.AdamW(critic.parameters(), lr=config.learning_rate / 2, betas=(0.5, 0.999))
             self.critic, self.critic_optimizer = fabric.setup(critic, adam)
             self.adversarial = PatchAdversarialLoss(criterion="least_squares", no_activation_leastsq=True)
@@ -225,12 +225,12 @@ class _Run:
         mask = weight > 0
         fake = torch.cat([torch.where(mask, painted, truth), conditions], dim=1)
         error = (weight * (painted - truth).abs()).sum() / weight.sum()
-        seen = self.critic(fake)[-1]
+        seen = self.critic(fake)
         loss = error + self.config.adversarial * self.adversarial(seen, target_is_real=True, for_discriminator=False)
         self._descend(loss, self.network, self.optimizer)
         real = torch.cat([truth, conditions], dim=1)
-        told = self.adversarial(self.critic(fake.detach())[-1], target_is_real=False, for_discriminator=True)
-        told = told + self.adversarial(self.critic(real)[-1], target_is_real=True, for_discriminator=True)
+        told = self.adversarial(self.critic(fake.detach()), target_is_real=False, for_discriminator=True)
+        told = told + self.adversarial(self.critic(real), target_is_real=True, for_discriminator=True)
         self._descend(told / 2, self.critic, self.critic_optimizer)
         return float(error.detach())
 
