@@ -21,9 +21,9 @@ from skimage.restoration import inpaint_biharmonic
 
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.scan import Volume
-from spinesim.inpaint.brush import Brush, find_weights
+from spinesim.inpaint.brush import PLAIN, Brush, find_weights
 from spinesim.inpaint.conditions import Canvas
-from spinesim.inpaint.drawn_masks import SHAPES
+from spinesim.inpaint.drawn_masks import SHAPES, points_about_middle
 from spinesim.inpaint.grain import restore_noise
 from spinesim.inpaint.painter import PATCH_VOXELS, paint
 from spinesim.inpaint.patches import patch_shape
@@ -72,11 +72,9 @@ def tasks(scan: TrainingScan, count: int) -> Iterator[Task]:
             rng = np.random.default_rng([number, seed])
             canvas = draw_canvas(scan, shape, np.ones(3), rng=rng)
             bone = canvas.tissues.depth > 0
-            middle = np.linalg.norm(
-                (np.indices(shape).T - (np.array(shape) - 1) / 2).T * scan.spacing_mm[:, None, None, None], axis=0
-            )
-            points = (np.indices(shape).transpose(1, 2, 3, 0) - (np.array(shape) - 1) / 2) * scan.spacing_mm
-            mask = SHAPES[number](points.astype(np.float32), canvas.tissues, rng) & (middle < 30)
+            points = points_about_middle(shape, scan.spacing_mm)
+            near = np.linalg.norm(points, axis=-1) < 30
+            mask = SHAPES[number](points.astype(np.float32), canvas.tissues, rng) & near
             if 0.005 < mask.mean() < 0.4 and (kind == "void" or (mask & bone).sum() > 0.2 * mask.sum()):
                 made += 1
                 yield Task(scan, kind, replace(canvas, mask=mask, guided=~mask), noise, seed)
@@ -217,16 +215,13 @@ def main() -> None:
     arguments.add_argument("--picture", type=Path)
     options = arguments.parse_args()
     methods: dict[str, Method] = {"warp": warp, "noise": noise, "biharmonic": biharmonic}
-    for name in ("pix2pix", "diffusion"):
-        path = find_weights(name, Brush())
+    shipped = ((name, find_weights(name, PLAIN)) for name in ("pix2pix", "diffusion"))
+    given = ((name, Path(file)) for name, _, file in (said.partition("=") for said in options.weights))
+    for name, path in (*shipped, *given):
         if path is not None:
-            methods[name] = network(read_weights(path), options.steps)
-            methods[f"{name} guided"] = network(read_weights(path), options.steps, guided=True)
-    for said in options.weights:
-        name, _, file = said.partition("=")
-        painter = read_weights(Path(file))
-        methods[name] = network(painter, options.steps)
-        methods[f"{name} guided"] = network(painter, options.steps, guided=True)
+            painter = read_weights(path)
+            methods[name] = network(painter, options.steps)
+            methods[f"{name} guided"] = network(painter, options.steps, guided=True)
     if options.only:
         methods = {name: methods[name] for name in options.only.split(",")}
     rows, pictures = [], []

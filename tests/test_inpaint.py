@@ -68,7 +68,7 @@ def test_carried_noise_stays_white_however_tissue_is_turned_and_stretched(turn, 
     assert abs(noise.mean()) < 0.02
     assert abs(noise.var() - 1) < 0.03
     assert np.abs(lag_one(noise)).max() < 0.05
-    assert len(np.unique(noise)) > 0.95 * noise.size  # the more it is stretched, the fewer
+    assert len(np.unique(noise)) > (0.98 if min(stretch) >= 0.5 else 0.95) * noise.size
 
 
 def test_carried_noise_is_normal_and_goes_along_with_the_tissue():

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
+from spinesim.anatomy.boxes import Box
 from spinesim.errors import GeometryError
 
 SHEAR_LIMIT = 1e-3
@@ -105,6 +106,11 @@ class Grid:
         affine[:3, 3] = self.to_world(np.array([start], dtype=float))[0]
         i, j, k = (int(b) - int(a) for a, b in zip(start, stop, strict=True))
         return Grid((i, j, k), affine)
+
+    def inside(self, box: Box) -> Grid:
+        """Cut out a box whose sides have both ends."""
+        (a, b, c), (d, e, f) = zip(*((side.start, side.stop) for side in box), strict=True)
+        return self.cropped((a, b, c), (d, e, f))
 
     def describe(self) -> str:
         """Say shape, spacing, origin and axes in a line, for messages."""

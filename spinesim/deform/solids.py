@@ -48,7 +48,7 @@ class Solid:
         i, j, k = (side.stop - side.start for side in box)
         if 0 in (i, j, k):
             return np.empty((i, j, k), dtype=np.float32)
-        here = output.cropped(tuple(side.start for side in box), tuple(side.stop for side in box))
+        here = output.inside(box)
         rest_from_output = self.grid.voxel_from_world @ np.linalg.inv(motion) @ here.world_from_voxel
         return sample_block(self.depth, rest_from_output, (i, j, k), BEYOND_MM)
 

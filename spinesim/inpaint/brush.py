@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -63,3 +64,8 @@ def find_weights(method: NetworkMethod, brush: Brush) -> Path | None:
         return brush.weights
     with resources.as_file(resources.files("spinesim.assets") / f"inpaint-{method}.safetensors") as shipped:
         return shipped if shipped.is_file() else None
+
+
+def is_better_than_noise(weights: Path) -> bool:
+    """Whether the card beside weights that ship says so: read without torch, which takes seconds to import."""
+    return bool(json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))["better_than_noise"])

@@ -35,9 +35,7 @@ def draw_mask(
         What is drawn from.
     """
     shape = tissues.bits.shape
-    middle = (np.array(shape) - 1) / 2
-    lattice = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in shape), indexing="ij"), axis=-1)
-    points = (lattice - middle) * spacing_mm
+    points = points_about_middle(shape, spacing_mm)
     for _ in range(TRIES):
         mask = np.zeros(shape, dtype=bool)
         for _ in range(1 if rng.random() < 0.7 else 2):
@@ -45,6 +43,12 @@ def draw_mask(
         if SMALLEST < mask.mean() < LARGEST:
             return mask
     return _ball(points, tissues, rng)
+
+
+def points_about_middle(shape: tuple[int, int, int], spacing_mm: Float[np.ndarray, " 3"]) -> Points:
+    """Voxels of a patch from its middle, mm."""
+    lattice = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in shape), indexing="ij"), axis=-1)
+    return (lattice - (np.array(shape) - 1) / 2) * spacing_mm
 
 
 def _axis(rng: np.random.Generator, upright: float) -> Float[np.ndarray, " 3"]:

@@ -109,13 +109,16 @@ class InpaintInferer(Inferer):
         known = torch.where(mask, torch.zeros_like(inputs), inputs)
         self.scheduler.set_timesteps(self.steps, device=inputs.device)
         times = [*self.scheduler.timesteps.unbind(), None]
+        weight, covered = _weights(boxes, inputs)
         ticks = itertools.count(1)
         work = len(boxes) * self.repaint * self.steps
         x = noise
         for now, then in itertools.pairwise(times):
             for turn in range(self.repaint):
-                wanted = self._blend(network, x, conditions, boxes, now, lambda: self.progress(next(ticks), work))
-                x = self._step(wanted, x, now, then)
+                wanted = self._blend(
+                    network, x, conditions, boxes, weight, now, lambda: self.progress(next(ticks), work)
+                )
+                x = self._step(wanted / covered, x, now, then)
                 if then is not None:
                     again = self.scheduler.add_noise(known, noise, then[None])
                     x = torch.where(mask, x, again)
@@ -129,12 +132,12 @@ class InpaintInferer(Inferer):
         x: Tensor,
         conditions: Beside | None,
         boxes: Sequence[Box],
+        weight: Tensor,
         now: Tensor,
         tick: Callable[[], None],
     ) -> Tensor:
-        """Ask the network about all patches, and take the weighted mean where they overlap; 0 where none is."""
-        weight = torch.from_numpy(hann(self.roi_size)).to(x.device)
-        total, sum_ = torch.zeros_like(x), torch.zeros_like(x)
+        """Ask the network about all patches, and add up what it says by weight; 0 where none is."""
+        total = torch.zeros_like(x)
         for first in range(0, len(boxes), self.batch):
             some = boxes[first : first + self.batch]
             patches = torch.stack([_patch(x, conditions, box) for box in some])
@@ -142,9 +145,8 @@ class InpaintInferer(Inferer):
                 found = network(patches, now.to(x).expand(len(some)))
             for box, out in zip(some, found.to(x), strict=True):
                 total[(..., *box)] += weight * out
-                sum_[(..., *box)] += weight
                 tick()
-        return total / sum_.clamp_min(1e-12)
+        return total
 
     def _step(self, wanted: Tensor, x: Tensor, now: Tensor, then: Tensor | None) -> Tensor:
         """The volume after a step."""
@@ -167,6 +169,16 @@ class InpaintInferer(Inferer):
         ratio = kept / kept_then
         fresh = torch.randn(x.shape, generator=generator, device=x.device)
         return ratio * x + max(0.0, noise**2 - (ratio * noise_then) ** 2) ** 0.5 * fresh
+
+
+def _weights(boxes: Sequence[Box], volume: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights of a patch, and their sum over all patches (never 0)."""
+    i, j, k = boxes[0]
+    weight = torch.from_numpy(hann((i.stop - i.start, j.stop - j.start, k.stop - k.start))).to(volume.device)
+    covered = torch.zeros_like(volume)
+    for box in boxes:
+        covered[(..., *box)] += weight
+    return weight, covered.clamp_min(1e-12)
 
 
 def _patch(x: Tensor, conditions: Beside | None, box: Box) -> Tensor:

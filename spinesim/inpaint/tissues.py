@@ -135,7 +135,7 @@ def with_lesion(maps: TissueMaps, mask: Bool[np.ndarray, "i j k"], kind: Kind) -
 def depth_in(bone: Bool[np.ndarray, "i j k"], grid: Grid) -> Int8[np.ndarray, "i j k"]:
     """Distance (tenths of a mm) to the surface of bone, positive inside, cut off at ``FARTHEST_MM``."""
     if not bone.any() or bone.all():
-        return np.full(bone.shape, FARTHEST_MM * PER_MM * (1 if bone.all() and bone.size else -1), dtype=np.int8)
+        return np.full(bone.shape, FARTHEST_MM * PER_MM * (1 if bone.any() else -1), dtype=np.int8)
     spacing = tuple(grid.spacing_mm)
     half = float(np.min(grid.spacing_mm)) / 2
     inside = ndimage.distance_transform_edt(bone, sampling=spacing)

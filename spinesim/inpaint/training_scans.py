@@ -13,7 +13,7 @@ from spinesim.anatomy.boxes import Box, bounding_boxes, padded
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.locate import estimate_spine
 from spinesim.anatomy.reading import read_scan, read_volume
-from spinesim.anatomy.scan import LabelMap, Volume
+from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.surroundings import find_surroundings
 from spinesim.errors import ScanError
 from spinesim.inpaint.conditions import turn, turns_to_ras
@@ -101,7 +101,7 @@ def read_training_scan(path: Path, labels: Path | None) -> TrainingScan:
     levels = None if scan is None else np.isin(scan.labels.voxels, list(scan.labels.levels))
     noise = measure_noise(image, find_bone(image.hu(), image.grid) if levels is None else levels)
     box = (slice(None),) * 3 if levels is None else _around(levels, image.grid)
-    grid = image.grid if levels is None else image.grid.cropped(*_ends(box))
+    grid = image.grid if levels is None else image.grid.inside(box)
     own = None if scan is None else LabelMap(scan.labels.voxels[box], grid, scan.labels.levels)
     hu = image.hu(image.voxels[box])
     spine = None if scan is None else estimate_spine(scan.labels)
@@ -110,12 +110,11 @@ def read_training_scan(path: Path, labels: Path | None) -> TrainingScan:
     deep = bodies & (tissues.depth > INSIDE_MM * PER_MM)
     if not deep.any():
         raise ScanError(f"{path}: expected a CT with vertebrae, got no bone; leave it out")
-    return _turned(path.name, image, hu, grid, tissues, deep, noise.mean_hu if noise else FALLBACK_NOISE_HU)
+    return _turned(path.name, hu, grid, tissues, deep, noise.mean_hu if noise else FALLBACK_NOISE_HU)
 
 
 def _turned(
     name: str,
-    image: Volume,
     hu: Float[np.ndarray, "i j k"],
     grid: Grid,
     tissues: TissueMaps,
@@ -130,7 +129,7 @@ def _turned(
         name,
         np.ascontiguousarray(turn(np.clip(hu, -1024, 3071).astype(np.int16), order, over)),
         turned,
-        image.grid.spacing_mm[list(order)],
+        grid.spacing_mm[list(order)],
         noise_hu,
         float(hu[deep].mean()),
         np.argwhere(turn(deep, order, over)).astype(np.int32),
@@ -141,8 +140,3 @@ def _turned(
 def _around(levels: np.ndarray, grid: Grid) -> Box:
     box = bounding_boxes(levels.view(np.uint8))[1]
     return padded(box, grid.shape, np.ceil(AROUND_MM / grid.spacing_mm).astype(int))
-
-
-def _ends(box: Box) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    (a, b, c), (d, e, f) = ([getattr(side, end) for side in box] for end in ("start", "stop"))
-    return (a, b, c), (d, e, f)

@@ -132,7 +132,7 @@ def find_site(title: str, number: int, labels: LabelMap, spine: Spine, cortex_mm
         When it is thinner than that.
     """
     box = padded(labels.boxes[number], labels.grid.shape, 1)
-    grid = labels.grid.cropped(tuple(side.start for side in box), tuple(side.stop for side in box))
+    grid = labels.grid.inside(box)
     own = np.pad(labels.voxels[box] == number, 1)
     depth = ndimage.distance_transform_edt(own, sampling=grid.spacing_mm)[1:-1, 1:-1, 1:-1]
     depth = depth - grid.spacing_mm.min() / 2

@@ -439,7 +439,7 @@ def _output_grid(scan: Scan, plan: Plan, output: OutputGrid) -> Grid:
     low, high = np.zeros(3), np.array(grid.shape, dtype=float) - 1
     for level, carriage in carriages_of(plan).items():
         box = scan.labels.boxes[scan.labels.numbers[level]]
-        bone = scan.grid.cropped(tuple(side.start for side in box), tuple(side.stop for side in box))
+        bone = scan.grid.inside(box)
         reached = grid.to_voxel(apply_affine(carriage.motion, bone.corners()))
         low, high = np.minimum(low, reached.min(axis=0) - 2), np.maximum(high, reached.max(axis=0) + 2)
     start, stop = np.floor(low).astype(int), np.ceil(high).astype(int) + 1

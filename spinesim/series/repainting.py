@@ -11,10 +11,18 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box
+from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import LabelMap, Scan
 from spinesim.errors import ConfigError
-from spinesim.inpaint.brush import Brush, Inpainting, NetworkMethod, find_weights, missing_packages
+from spinesim.inpaint.brush import (
+    Brush,
+    Inpainting,
+    NetworkMethod,
+    find_weights,
+    is_better_than_noise,
+    missing_packages,
+)
 from spinesim.inpaint.carried import draw_carried_noise
 from spinesim.inpaint.conditions import Canvas
 from spinesim.inpaint.mask import SEAM_VOXELS, Reason, Unknown
@@ -84,17 +92,18 @@ def choose_repainting(
     if method in ("none", "noise"):
         return None
     wanted: NetworkMethod = "pix2pix" if method == "pix2pix" else "diffusion"
+    shipped = find_weights(wanted, brush) if method == "auto" and brush.weights is None else None
+    if shipped is not None and not is_better_than_noise(shipped):
+        return (
+            f"{shipped.name}: expected weights that are better than noise by their card, got others; "
+            "take --inpaint diffusion to use them all the same"
+        )
     try:
         painter = _painter(wanted, brush, device, spacing_mm)
     except ConfigError as error:
         if method != "auto" or brush.weights is not None:
             raise
         return str(error)
-    if method == "auto" and brush.weights is None and not painter.card.better_than_noise:
-        return (
-            f"{painter.source}: expected weights that are better than noise by their card, got others; "
-            "take --inpaint diffusion to use them all the same"
-        )
     if method == "auto" and device == "cpu":
         return Repainting(painter, CHANGED, brush, device)
     return Repainting(painter, ANYTHING, brush, device)
@@ -155,12 +164,12 @@ def repaint(
     marrow_hu = measure_marrow(case.before.image, case.before_spine) if case.before.image is not None else None
     for rank, region in enumerate(regions, start=1):
         box = with_context(region, grid.shape, grid.spacing_mm)
-        local = grid.cropped(tuple(s.start for s in box), tuple(s.stop for s in box))
+        local = grid.inside(box)
         beyond = unknown.reasons[box] == Reason.OUTSIDE
         air = _air(body[box], beyond)
         hu, inside, guided = image.hu(out[box]), mask[box] & ~(beyond & air), ~beyond
         own = inside & _within(region, box)
-        tissues = _tissues(case, hu, box, air)
+        tissues = _tissues(case, hu, local, box, air)
         canvas = Canvas(hu, inside, guided, tissues, local, noise_hu, marrow_hu or USUAL_MARROW_HU)
         sources = case.deformation.field.voxels_in(case.before.grid, grid, box)
         start = tuple(side.start for side in box)
@@ -210,10 +219,11 @@ def _air(body: Bool[np.ndarray, "i j k"], beyond: Bool[np.ndarray, "i j k"]) -> 
     return ~body[tuple(nearest)]
 
 
-def _tissues(case: Case, hu: Float[np.ndarray, "i j k"], box: Box, air: Bool[np.ndarray, "i j k"]) -> TissueMaps:
+def _tissues(
+    case: Case, hu: Float[np.ndarray, "i j k"], local: Grid, box: Box, air: Bool[np.ndarray, "i j k"]
+) -> TissueMaps:
     """Tissues in a box, with the lesions that grew there."""
     labels = case.after.labels
-    local = labels.grid.cropped(tuple(s.start for s in box), tuple(s.stop for s in box))
     tissues = map_tissues(hu, local, ~air, LabelMap(labels.voxels[box], local, labels.levels), case.after_spine)
     for mask, kind in _lesions(case, hu, box):
         tissues = with_lesion(tissues, mask, kind)
