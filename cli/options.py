@@ -42,6 +42,13 @@ _output_options = (
         help="fit: loses no bone.",
     ),
     click.option("--spacing", type=float, nargs=3, help="Other voxels, mm along the file's own axes."),
+    click.option(
+        "--interpolation",
+        type=click.Choice(["linear", "bspline"]),
+        default="linear",
+        show_default=True,
+        help="Of the CT; bspline is slower, and keeps most of the noise that linear has to give back.",
+    ),
     click.option("--out", type=click.Path(path_type=Path), help="Folder to write [default: named after the request]."),
     click.option("--overwrite", is_flag=True, help="Replace a folder that an earlier case was written to."),
     click.option(
@@ -108,7 +115,7 @@ def run_and_tell(
     if options.pop("allow_implausible", False):
         pathology = pathology.allowed()
     options["brush"] = Brush(options.pop("weights"), options.pop("steps"), options.pop("repaint"))
-    output = OutputGrid(options.pop("extent"), options.pop("spacing") or None)
+    output = OutputGrid(options.pop("extent"), options.pop("spacing") or None, options.pop("interpolation"))
     job = Job(ct, labels, pathology, target, output, seed, **options)
     with telling(quiet) as told:
         case, files = run_job(job, told)

@@ -23,7 +23,15 @@ from spinesim.deform.regions import DistanceMap, measure_distances, measure_regi
 from spinesim.deform.solids import Solid
 from spinesim.deform.torch_kernels import CPU
 from spinesim.deform.unfold import unfold
-from spinesim.deform.warp import CRUMB_SHARE, PROCESS_CRUMB_SHARE, Carriage, Divided, warp_image, warp_labels
+from spinesim.deform.warp import (
+    CRUMB_SHARE,
+    PROCESS_CRUMB_SHARE,
+    Carriage,
+    Divided,
+    Interpolation,
+    warp_image,
+    warp_labels,
+)
 from spinesim.errors import PathologyError
 
 ATTEMPTS = (
@@ -150,11 +158,12 @@ def _distance_to(mask: Bool[np.ndarray, "i j k"], grid: Grid) -> Float[np.ndarra
 
 
 def warp_scan(
-    scan: Scan, solids: Mapping[int, Solid], deformation: Deformation
+    scan: Scan, solids: Mapping[int, Solid], deformation: Deformation, interpolation: Interpolation = "linear"
 ) -> tuple[Scan, Bool[np.ndarray, "i j k"]]:
     """Warp image and labels; the mask tells the voxels that came from outside the image."""
     labels = warp_labels(scan.labels, solids, carriages_of(deformation.plan), deformation.field, deformation.output)
     if scan.image is None:
         return Scan(labels), np.zeros(deformation.output.shape, dtype=bool)
-    image, outside = warp_image(scan.image, deformation.field, deformation.output, deformation.device)
+    through = (deformation.field, deformation.output, deformation.device)
+    image, outside = warp_image(scan.image, *through, interpolation)
     return Scan(labels, image), outside

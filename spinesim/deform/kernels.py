@@ -179,7 +179,7 @@ def cell_determinants(displacement, voxel_from_step, low, high):
 
 
 @njit(inline="always")
-def _between_rows(displacement, scale, shift, j, k, row):
+def between_rows(displacement, scale, shift, j, k, row):
     """Displacement along one line of nodes (axis 0) at the place of output row ``j, k``: ``row`` is overwritten."""
     y = j * scale[1] + shift[1]
     z = k * scale[2] + shift[2]
@@ -194,7 +194,7 @@ def _between_rows(displacement, scale, shift, j, k, row):
 
 @njit(inline="always")
 def _source_on_row(row, scale, shift, world, i, j, k, axis):
-    """One world coordinate of the point that output voxel ``i, j, k`` comes from; ``row`` is ``_between_rows``."""
+    """One world coordinate of the point that output voxel ``i, j, k`` comes from; ``row`` is ``between_rows``."""
     x = i * scale[0] + shift[0]
     a = int(x)
     u = x - a
@@ -206,6 +206,18 @@ def _source_on_row(row, scale, shift, world, i, j, k, axis):
         + world[axis, 2] * k
         + world[axis, 3]
     )
+
+
+@njit(inline="always")
+def source_voxel(row, scale, shift, world, voxel, i, j, k):
+    """Voxel coordinates in the source that output voxel ``i, j, k`` comes from; ``row`` is ``between_rows``."""
+    px = _source_on_row(row, scale, shift, world, i, j, k, 0)
+    py = _source_on_row(row, scale, shift, world, i, j, k, 1)
+    pz = _source_on_row(row, scale, shift, world, i, j, k, 2)
+    x = voxel[0, 0] * px + voxel[0, 1] * py + voxel[0, 2] * pz + voxel[0, 3]
+    y = voxel[1, 0] * px + voxel[1, 1] * py + voxel[1, 2] * pz + voxel[1, 3]
+    z = voxel[2, 0] * px + voxel[2, 1] * py + voxel[2, 2] * pz + voxel[2, 3]
+    return x, y, z
 
 
 @njit(parallel=True, cache=True)
@@ -220,14 +232,9 @@ def sample_linear(image, displacement, scale, shift, world, voxel, fill, whole, 
     for k in prange(out.shape[2]):
         row = np.empty((displacement.shape[0], 3))
         for j in range(out.shape[1]):
-            _between_rows(displacement, scale, shift, j, k, row)
+            between_rows(displacement, scale, shift, j, k, row)
             for i in range(out.shape[0]):
-                px = _source_on_row(row, scale, shift, world, i, j, k, 0)
-                py = _source_on_row(row, scale, shift, world, i, j, k, 1)
-                pz = _source_on_row(row, scale, shift, world, i, j, k, 2)
-                x = voxel[0, 0] * px + voxel[0, 1] * py + voxel[0, 2] * pz + voxel[0, 3]
-                y = voxel[1, 0] * px + voxel[1, 1] * py + voxel[1, 2] * pz + voxel[1, 3]
-                z = voxel[2, 0] * px + voxel[2, 1] * py + voxel[2, 2] * pz + voxel[2, 3]
+                x, y, z = source_voxel(row, scale, shift, world, voxel, i, j, k)
                 if x < -0.5 or y < -0.5 or z < -0.5 or x > ni - 0.5 or y > nj - 0.5 or z > nk - 0.5:
                     outside[i, j, k] = True
                     out[i, j, k] = fill
@@ -257,7 +264,7 @@ def sample_nearest(labels, kept, displacement, scale, shift, world, voxel, out):
     for k in prange(out.shape[2]):
         row = np.empty((displacement.shape[0], 3))
         for j in range(out.shape[1]):
-            _between_rows(displacement, scale, shift, j, k, row)
+            between_rows(displacement, scale, shift, j, k, row)
             for i in range(out.shape[0]):
                 px = _source_on_row(row, scale, shift, world, i, j, k, 0)
                 py = _source_on_row(row, scale, shift, world, i, j, k, 1)
@@ -280,7 +287,7 @@ def trace_voxels(displacement, scale, shift, world, voxel, start, out):
         k = c + start[2]
         for b in range(out.shape[1]):
             j = b + start[1]
-            _between_rows(displacement, scale, shift, j, k, row)
+            between_rows(displacement, scale, shift, j, k, row)
             for a in range(out.shape[0]):
                 i = a + start[0]
                 px = _source_on_row(row, scale, shift, world, i, j, k, 0)

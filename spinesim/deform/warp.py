@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt
@@ -19,6 +20,7 @@ from spinesim.deform.field import Field
 from spinesim.deform.kernels import sample_linear, sample_nearest
 from spinesim.deform.regions import DistanceMap
 from spinesim.deform.solids import Solid
+from spinesim.deform.spline import sample_spline, spline_coefficients
 from spinesim.deform.torch_kernels import CPU, TorchImage, open_device
 
 AGREEMENT_MM = 0.85
@@ -62,10 +64,14 @@ class Carriage:
         return float(np.linalg.det(self.motion[:3, :3]))
 
 
+Interpolation = Literal["linear", "bspline"]
+"""How an image is looked up between its voxels: linearly, or by cubic B-splines."""
+
+
 def warp_image(
-    image: Volume, field: Field, output: Grid, device: str = CPU
+    image: Volume, field: Field, output: Grid, device: str = CPU, interpolation: Interpolation = "linear"
 ) -> tuple[Volume, Bool[np.ndarray, "i j k"]]:
-    """Look an image up through a field, linearly; ``device`` is ``cpu`` or one of PyTorch's.
+    """Look an image up through a field; ``device`` is ``cpu`` or one of PyTorch's (splines: the processor anyhow).
 
     Returns
     -------
@@ -79,7 +85,10 @@ def warp_image(
     voxel = np.ascontiguousarray(image.grid.voxel_from_world[:3])
     whole = bool(np.issubdtype(out.dtype, np.integer))
     through = (image.voxels, field.displacement, *field.lookup(output), voxel)
-    if device == CPU:
+    if interpolation == "bspline":
+        limits = float(image.voxels.min()), float(image.voxels.max())
+        sample_spline(spline_coefficients(image.voxels), *through[1:], limits, image.air, whole, out, outside)
+    elif device == CPU:
         sample_linear(*through, image.air, whole, out, outside)
     else:
         TorchImage(*through, open_device(device)).fill(image.air, out, outside, whole=whole)

@@ -24,7 +24,7 @@ from spinesim.deform.mass import grow_masses
 from spinesim.deform.solids import Solid, build_solids
 from spinesim.deform.tissue import change_tissues
 from spinesim.deform.torch_kernels import CPU
-from spinesim.deform.warp import carry_quickly
+from spinesim.deform.warp import Interpolation, carry_quickly
 from spinesim.errors import ConfigError, OutOfReachError, PathologyError
 from spinesim.inpaint.brush import PLAIN, Brush, Inpainting
 from spinesim.inpaint.mask import Reason, Unknown
@@ -67,21 +67,27 @@ Told = Callable[[str], None]
 
 @dataclass(frozen=True)
 class OutputGrid:
-    """On which grid the result lies.
+    """On which grid the result lies, and how the CT is looked up on it.
 
     ``fit`` grows the grid so that no bone is lost; ``spacing_mm`` sets other voxels (three numbers, along the
-    file's own axes).
+    file's own axes). ``interpolation`` is ``linear`` or ``bspline``, which keeps most of the scan's noise.
 
     Raises
     ------
     ConfigError
-        When the spacing is not three numbers from 0.2 to 10 mm.
+        When the spacing is not three numbers from 0.2 to 10 mm, or there is no such interpolation.
     """
 
     extent: Literal["same", "fit"] = "same"
     spacing_mm: tuple[float, float, float] | None = None
+    interpolation: Interpolation = "linear"
 
     def __post_init__(self) -> None:
+        if self.interpolation not in get_args(Interpolation):
+            raise ConfigError(
+                f"interpolation: expected one of {', '.join(get_args(Interpolation))}, got {self.interpolation!r}; "
+                "choose one"
+            )
         spacing = self.spacing_mm
         if spacing is None:
             return
@@ -118,6 +124,7 @@ class Case:
     noise_hu: float | None = None
     repainted: Repainted | None = None
     no_network: str | None = None
+    interpolation: Interpolation = "linear"
 
     @cached_property
     def checks(self) -> tuple[Check, ...]:
@@ -325,7 +332,7 @@ def _carry_out(
     grid = _output_grid(scan, proposal.plan, output)
     deformation = build_deformation(scan, start.spine, proposal.plan, grid, told, device)
     told("warping")
-    warped, outside = warp_scan(scan, start.solids, deformation)
+    warped, outside = warp_scan(scan, start.solids, deformation, output.interpolation)
     changed = change_tissues(warped, start.spine, proposal.plan.tissues, deformation.field)
     after, masses = grow_masses(changed, start.spine, proposal.plan.masses, deformation.field)
     painted = find_painted(warped.image, changed.image, after.image)
@@ -354,6 +361,7 @@ def _carry_out(
         tuple(warnings),
         masses,
         painted,
+        interpolation=output.interpolation,
     )
 
 

@@ -62,6 +62,7 @@ class FlowReport(_Part):
     node_spacing_mm: float
     mended_nodes: int
     device: str = Field(description="cpu: compiled loops; else the device of PyTorch that followed the flow")
+    interpolation: str = Field(default="linear", description="How the CT was looked up: linear, or bspline (cubic)")
 
 
 class Rule(_Part):

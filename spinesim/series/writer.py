@@ -365,6 +365,7 @@ def build_record(
             node_spacing_mm=settings.spacing_mm,
             mended_nodes=case.deformation.mended_nodes,
             device=case.deformation.device,
+            interpolation=case.interpolation,
         ),
         vertebrae=_motions(case),
         labels_in=list(case.before.labels.present),
