@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from spinesim.anatomy.body import Columns, Frame, between_plates, measure_heights
 from spinesim.anatomy.curves import coronal_tilt, find_curves, sagittal_tilt
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
@@ -120,6 +121,26 @@ def test_heights_and_widths_are_those_that_were_built(spine):
         assert abs(vertebra.heights.left - vertebra.heights.right) < 0.8, level.name
         # taken at the waist, which is up to 9 % narrower than the end plates
         assert abs(vertebra.width_mm / ((dims.w_sup + dims.w_inf) / 2) - 1) < 0.13, level.name
+
+
+def block(height, gap=()):
+    """Columns of a body 30 mm wide and 26 mm deep whose upper plate lies where a function of the depth says."""
+    right, anterior = (axis.ravel() for axis in np.meshgrid(np.arange(-15.0, 16), np.arange(-13.0, 14), indexing="ij"))
+    there = ~np.isin(anterior, gap)
+    right, anterior = right[there], anterior[there]
+    top = height(anterior)
+    return Columns(Frame(np.zeros(3), np.eye(3)), right, anterior, top, np.full_like(top, -10.0))
+
+
+def test_a_lip_in_front_of_a_wedged_plate_is_no_height():
+    lip = block(lambda depth: np.where(depth > 9, -8.0, 10 - 0.4 * (depth + 13)))
+    wedge = block(lambda depth: 10 - 0.4 * (depth + 13), gap=range(10, 14))
+    assert measure_heights(lip) == measure_heights(wedge)
+
+
+def test_a_plate_that_sinks_inside_its_rim_and_a_split_body_keep_all_their_columns():
+    for columns in (block(lambda depth: np.where(np.abs(depth) < 6, 4.0, 10.0)), block(np.zeros_like, gap=(0.0, 1.0))):
+        assert len(between_plates(columns).right) == len(columns.right)
 
 
 @pytest.mark.parametrize(("motion", "spacing_mm"), [("turned", 1.0), ("leaning", 0.8)])

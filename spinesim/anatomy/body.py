@@ -35,6 +35,10 @@ SACRAL_SHARE, SACRAL_REACH_MM = 0.32, 18.0
 EDGE_MM = 3.0
 """A sacral plate ends where the bone's surface leaves its plane by so much."""
 
+FALL_MM = 1.5
+"""Where a plate falls by more than this from one column to the next on the way to its rim, it ends: what is farther out
+is a lip of the other plate, or the wall."""
+
 ROUNDS = 3
 """Refinements of the frame; the third one moves an end plate by less than 0.1 degree."""
 
@@ -273,7 +277,8 @@ def fit_plate(columns: Columns, ends: Float[np.ndarray, " n"]) -> EndPlate:
 
 
 def measure_heights(columns: Columns) -> BodyHeights:
-    """Read the height of a body at five places of its footprint: the mean of the columns there."""
+    """Read the height of a body at five places between the rims of its plates: the mean of the columns there."""
+    columns = between_plates(columns)
     height = columns.top - columns.bottom
     right, anterior = (_from_0_to_1(c) for c in (columns.right, columns.anterior))
     near_midline, near_middle = np.abs(right - 0.5) < 0.25, np.abs(anterior - 0.5) < 0.25
@@ -287,6 +292,32 @@ def measure_heights(columns: Columns) -> BodyHeights:
     return BodyHeights(
         **{place: float(height[where].mean()) if where.any() else float("nan") for place, where in places.items()}
     )
+
+
+def between_plates(columns: Columns) -> Columns:
+    """Keep the columns that are reached from the middle one without falling off either plate.
+
+    The front of a wedged plate is set back from that of the other one; farther out a column would measure a lip alone.
+    All are kept where fewer than two thirds are reached: of a split body.
+    """
+    lattice = np.round(np.column_stack([columns.right, columns.anterior]) / STEP_MM).astype(int)
+    at = tuple((lattice - lattice.min(axis=0) + 1).T)
+    rise = np.full((2, *(np.ptp(lattice, axis=0) + 3)), -np.inf)
+    rise[:, *at] = columns.top, -columns.bottom
+    middle = np.linalg.norm(lattice - lattice.mean(axis=0), axis=1).argmin()
+    reached = np.zeros(rise.shape[1:], dtype=bool)
+    reached[at[0][middle], at[1][middle]] = True
+    count = 0
+    while count < reached.sum():
+        count = int(reached.sum())
+        for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1)):
+            level = np.roll(np.where(reached, rise, np.inf), step, axis=axis + 1)
+            reached |= (rise > level - FALL_MM).all(axis=0)
+    left = reached[at]
+    if 3 * np.count_nonzero(left) < 2 * len(left):
+        return columns
+    lines = columns.right, columns.anterior, columns.top, columns.bottom
+    return Columns(columns.frame, *(each[left] for each in lines))
 
 
 def _from_0_to_1(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
