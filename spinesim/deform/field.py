@@ -83,8 +83,8 @@ class Field:
 
     def voxels_in(self, source: Grid, output: Grid, box: Box) -> Float[np.ndarray, "a b c 3"]:
         """Voxels of the source grid (fractional indices, float32) that a box of an output grid comes from."""
-        shape = tuple(side.stop - side.start for side in box)
-        out = np.empty((*shape, 3), dtype=np.float32)
+        i, j, k = (side.stop - side.start for side in box)
+        out = np.empty((k, j, i, 3), dtype=np.float32).transpose(2, 1, 0, 3)  # in the order in which it is walked
         voxel = np.ascontiguousarray(source.voxel_from_world[:3])
         trace_voxels(self.displacement, *self.lookup(output), voxel, np.array([side.start for side in box]), out)
         return out

@@ -181,18 +181,46 @@ def mark_strained(density, labels, voxels, parted, limits, soft, broken, by_hu, 
 
 
 @njit(parallel=True, cache=True)
+def find_changed(reasons, labels, changed):
+    """Set which labels have a voxel that is not known; threads only ever set, so they cannot disagree."""
+    for k in prange(reasons.shape[2]):
+        for j in range(reasons.shape[1]):
+            for i in range(reasons.shape[0]):
+                if reasons[i, j, k] != 0:
+                    changed[labels[i, j, k]] = True
+
+
+@njit(inline="always")
+def _is_rim(reasons, i, j, k, seam):
+    """Whether a voxel is unknown (and no seam) and has a neighbour across a face that is not."""
+    if reasons[i, j, k] == 0 or reasons[i, j, k] == seam:
+        return False
+    for axis in range(3):
+        for way in (-1, 1):
+            a, b, c = i + way * (axis == 0), j + way * (axis == 1), k + way * (axis == 2)
+            inside = 0 <= a < reasons.shape[0] and 0 <= b < reasons.shape[1] and 0 <= c < reasons.shape[2]
+            if inside and (reasons[a, b, c] == 0 or reasons[a, b, c] == seam):
+                return True
+    return False
+
+
+@njit(parallel=True, cache=True)
 def mark_seam(reasons, labels, may, body, reach, seam):
-    """Mark what is known in the body within so many steps of what is not, in place; ``may`` tells by label where."""
+    """Mark what is known in the body within so many steps of what is not, in place; ``may`` tells by label where.
+
+    The way from what is unknown leaves it at its rim: only from there steps are counted. Threads only turn 0 into
+    ``seam``, and read both as the same.
+    """
     ni, nj, nk = reasons.shape
     for k in prange(nk):
         for j in range(nj):
             for i in range(ni):
-                if reasons[i, j, k] != 0 or not body[i, j, k] or not may[labels[i, j, k]]:
+                if not _is_rim(reasons, i, j, k, seam):
                     continue
                 for c in range(max(k - reach, 0), min(k + reach + 1, nk)):
                     left = reach - abs(c - k)
                     for b in range(max(j - left, 0), min(j + left + 1, nj)):
                         more = left - abs(b - j)
                         for a in range(max(i - more, 0), min(i + more + 1, ni)):
-                            if reasons[a, b, c] != 0 and reasons[a, b, c] != seam:
-                                reasons[i, j, k] = seam
+                            if reasons[a, b, c] == 0 and body[a, b, c] and may[labels[a, b, c]]:
+                                reasons[a, b, c] = seam

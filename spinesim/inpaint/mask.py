@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import LabelMap, Volume, read_only
-from spinesim.inpaint.kernels import mark_seam, mark_strained
+from spinesim.inpaint.kernels import find_changed, mark_seam, mark_strained
 
 
 class Reason(IntEnum):
@@ -165,5 +165,6 @@ def _add_seam(
     body: Bool[np.ndarray, "i j k"],
 ) -> None:
     """Mark what borders on the unknown, in place: in soft tissue, and in bones where they are unknown themselves."""
-    changed = np.bincount(labels.voxels[reasons > 0], minlength=len(soft)) > 0
-    mark_seam(reasons, labels.voxels, soft | changed, body, SEAM_VOXELS, Reason.SEAM)
+    may = soft.copy()
+    find_changed(reasons, labels.voxels, may)
+    mark_seam(reasons, labels.voxels, may, body, SEAM_VOXELS, Reason.SEAM)

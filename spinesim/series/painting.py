@@ -65,8 +65,9 @@ def _with_noise(case: Case, before: Volume, after: Volume, unknown: Unknown, bod
         said = "noise: expected the voxels of the scan, got others; the CT keeps the blur of the warp"
         return replace(case, warnings=(*case.warnings, said))
     limits = float(before.voxels.min()), float(before.voxels.max())  # what a scanner clipped has no noise
-    bone = np.isin(case.before.labels.voxels, list(case.before.labels.levels))
-    noise = measure_noise(before, bone)
+    labels = case.before.labels
+    is_bone = np.isin(np.arange(max(labels.present) + 1), list(labels.levels))
+    noise = measure_noise(before, is_bone[labels.voxels])
     if noise is None:
         said = (
             "noise: expected even soft tissue with noise on voxels of 1.7 mm or less, got too little; "
