@@ -684,13 +684,18 @@ def folds(path: Path) -> int:
 
 
 def moved_cobb(record: Record, lean) -> float:
-    """Cobb angle (degrees) of the end vertebrae by their motions alone, on a column whose end plates were level."""
+    """Cobb angle (degrees) by the motions alone, on a column whose end plates were level.
+
+    Between the end vertebrae that were measured: those that were planned can lie beside them on a short column.
+    """
     turn = Rotation.from_rotvec(lean).as_matrix()
     tilts = {}
     for motion in record.vertebrae:
         up = np.array(motion.new_from_old)[:3, :3] @ turn[:, 2]
         tilts[motion.level] = np.rad2deg(np.arctan2(up @ turn[:, 0], up @ turn[:, 2]))
-    return abs(tilts[record.plan["planned_upper_end"]] - tilts[record.plan["planned_lower_end"]])
+    measured = record.goals["cobb_deg"].measured
+    curve = min(record.measures_after["curves"], key=lambda curve: abs(curve["cobb_deg"] - measured))
+    return abs(tilts[curve["upper_end"]] - tilts[curve["lower_end"]])
 
 
 def check_case(out: Path, ct: Path | None, subject: Subject, asked: float) -> None:

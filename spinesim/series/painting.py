@@ -64,7 +64,7 @@ def _with_noise(case: Case, before: Volume, after: Volume, unknown: Unknown, bod
     if not np.allclose(before.grid.spacing_mm, after.grid.spacing_mm, rtol=0.02):
         said = "noise: expected the voxels of the scan, got others; the CT keeps the blur of the warp"
         return replace(case, warnings=(*case.warnings, said))
-    limits = float(before.voxels.min()), float(before.voxels.max())  # what a scanner clipped has no noise
+    low, high = before.voxels.min(), before.voxels.max()  # what a scanner clipped has no noise
     labels = case.before.labels
     is_bone = np.isin(np.arange(max(labels.present) + 1), list(labels.levels))
     noise = measure_noise(before, is_bone[labels.voxels])
@@ -79,8 +79,8 @@ def _with_noise(case: Case, before: Volume, after: Volume, unknown: Unknown, bod
         noise,
         lambda box: case.deformation.field.voxels_in(before.grid, after.grid, box),
         before.grid,
-        body & ~case.outside & (after.voxels > limits[0]) & (after.voxels < limits[1]),
-        limits,
+        body & ~case.outside & (after.voxels > low) & (after.voxels < high),
+        (float(low), float(high)),
         seed=case.seed,
     )
     scan = Scan(case.after.labels, image)
