@@ -772,3 +772,15 @@ def test_a_spine_that_is_bent_keeps_every_promise_or_is_refused(data, asked, sid
             assert sorted(file.name for file in here.iterdir()) == sorted(file.name for file in [labels, ct] if file)
         else:
             check_case(out, ct, subject, asked)
+
+
+def test_a_curve_may_be_measured_between_other_vertebrae_than_were_planned(column):
+    """Found by chance: 55 degrees to the left at T9 of seven levels are measured from T9 to L1, planned from T7 to T12."""
+    _, ranks, affine = column
+    names = ("T7", "T8", "T9", "T10", "T11", "T12", "L1")
+    subject = Subject(ranks, names, affine, ([0, 1, 2], [], (0.0, 0.0, 0.0)), "int8")
+    with folder() as here:
+        labels, out = subject.save(here / "a_seg.nii.gz"), here / "out"
+        words = ["--labels", labels, "--scheme", "verse", "--cobb", 55, "--apex", "T9", "--direction", "left"]
+        assert call("deform", *words, "--out", out) is None
+        check_case(out, None, subject, 55)
