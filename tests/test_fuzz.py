@@ -775,7 +775,7 @@ def test_a_spine_that_is_bent_keeps_every_promise_or_is_refused(data, asked, sid
 
 
 def test_a_curve_may_be_measured_between_other_vertebrae_than_were_planned(column):
-    """Found by chance: 55 degrees to the left at T9 of seven levels are measured from T9 to L1, planned from T7 to T12."""
+    """Found by chance: 55 degrees at T9 of seven levels, planned from T7 to T12, are measured from T9 to L1."""
     _, ranks, affine = column
     names = ("T7", "T8", "T9", "T10", "T11", "T12", "L1")
     subject = Subject(ranks, names, affine, ([0, 1, 2], [], (0.0, 0.0, 0.0)), "int8")
