@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
@@ -36,8 +37,14 @@ class Field:
 
     def jacobian_range(self) -> tuple[float, float]:
         """Smallest and largest Jacobian determinant at the corners of all cells: below 0 the field folds."""
-        low, high = determinants(self.displacement, self.grid)
+        low, high = self.determinants
         return float(low.min()), float(high.max())
+
+    @cached_property
+    def determinants(self) -> tuple[Float[np.ndarray, "a b c"], Float[np.ndarray, "a b c"]]:
+        """Smallest and largest Jacobian determinant at the corners of each cell; read-only."""
+        low, high = determinants(self.displacement, self.grid)
+        return read_only(low), read_only(high)
 
     def lookup(self, output: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """How voxels of an output grid find their place in the field.
@@ -91,7 +98,7 @@ class Field:
 
     def density(self, output: Grid) -> Float[np.ndarray, "i j k"]:
         """How many times the tissue at each voxel of an output grid was compressed (float32; below 1: stretched)."""
-        low, high = determinants(self.displacement, self.grid)
+        low, high = self.determinants
         scale, shift, _ = self.lookup(output)
         out = np.empty(output.shape, dtype=np.float32, order="F")
         sample_density(low, high, scale, shift, out)

@@ -11,10 +11,9 @@ NOWHERE = np.int64(-1)
 CELLS, OCTAVES = 32, 32
 """Pieces of a table of the normal distribution: so many for each time that the share of its tail halves."""
 
-CELL_BITS = np.int64(52 - 5)
-CELL_REST, CELL_SCALE = np.int64(2**47 - 1), np.float32(2.0**-47)
-FIRST_CELL = np.int64((1023 - 1) * CELLS)
-"""Bits of a float64 below its cell, their scale, and the cell of 0.5, where the table begins."""
+ONE, CELL_BITS, FIRST_CELL = np.uint64(1), np.uint64(52 - 5), np.uint64((1023 - 1) * CELLS)
+CELL_REST, CELL_SCALE = np.uint64(2**47 - 1), np.float32(2.0**-47)
+"""Bits of a float64 below its cell, and the cell of 0.5, where the table begins; what these bits are worth."""
 
 
 @njit(inline="always")
@@ -113,10 +112,10 @@ def _normal(word, quantiles):
     The tail's share halves from one octave to the next, each of which the table holds in ``CELLS`` pieces: so do the
     bits of a floating number, which are its place in the table.
     """
-    bits = np.float64(np.float64(word & np.uint64(0x7FFFFFFF)) + 0.5).view(np.int64)
+    bits = np.float64(np.float64(np.int64(word & np.uint64(0x7FFFFFFF))) + 0.5).view(np.uint64)
     place = (bits >> CELL_BITS) - FIRST_CELL
-    share = np.float32(bits & CELL_REST) * CELL_SCALE
-    far = quantiles[place] + share * (quantiles[place + 1] - quantiles[place])
+    share = np.float32(np.int64(bits & CELL_REST)) * CELL_SCALE
+    far = quantiles[place] + share * (quantiles[place + ONE] - quantiles[place])
     return -far if word & np.uint64(0x80000000) else far
 
 
