@@ -21,7 +21,7 @@ from spinesim.inpaint.scanner import Noise
 LEAST = 0.02
 """Noise that would have kept all but this share of its variance, were it white, is left as it is."""
 
-SLAB_VOXELS = 4_000_000
+SLAB_VOXELS = 6_000_000
 """About so many voxels are worked on at once."""
 
 SPREAD = 4
@@ -87,11 +87,11 @@ def restore_noise(
         limits = (max(limits[0], float(np.iinfo(out.dtype).min)), min(limits[1], float(np.iinfo(out.dtype).max)))
     colours = (_across(noise), _inside(noise))
     reach = np.insert([SPREAD + MORE] * 2, noise.axis, DEPTH + MORE)
-    for inner in _slabs(known, noise.axis):
+
+    def give_back(inner: Box) -> None:
         wide = padded(inner, image.grid.shape, reach)
-        start, lead = (np.array([side.start for side in box]) for box in (inner, wide))
-        lead = start - lead
-        rows = Rows.holding(known[inner])
+        start, before = (np.array([side.start for side in box]) for box in (inner, wide))
+        lead, rows = start - before, Rows.holding(known[inner])
         sources = trace(wide)
         held = rows.placed(tuple(lead.tolist()), sources.shape[:3])
         grain = _coloured_grain(sources, colours, held, source.shape, wide, image.grid.shape, seed)
@@ -99,6 +99,9 @@ def restore_noise(
         level /= np.float32(image.slope)
         where = (known, start, lead, rows.low, rows.high)
         add_lost_grain(sources, grain, level, *where, LEAST, limits, whole, out, changed)
+
+    for inner in _slabs(known, noise.axis):
+        give_back(inner)
     return replace(image, voxels=out), changed
 
 

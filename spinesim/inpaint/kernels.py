@@ -291,7 +291,7 @@ def add_lost_grain(sources, grain, level, known, start, lead, low, high, least, 
 
 
 @njit(parallel=True, cache=True)
-def mark_strained(density, labels, voxels, parted, limits, soft, broken, by_hu, body, marks, out):
+def mark_strained(density, labels, voxels, parted, limits, soft, broken, by_hu, calm, body, marks, out):
     """Mark voxels of the body whose tissue was stretched or compressed too far.
 
     Parameters
@@ -306,6 +306,8 @@ def mark_strained(density, labels, voxels, parted, limits, soft, broken, by_hu, 
         By label: the largest logarithm that is known, whether it goes by the CT instead, whether it is a broken bone.
     by_hu : (3,)
         The largest logarithm for gas, soft tissue and bone.
+    calm : float
+        A density that is nearer to 1 than this is known.
     body : (i, j, k) bool
         Elsewhere all is known.
     marks : (3,)
@@ -316,7 +318,7 @@ def mark_strained(density, labels, voxels, parted, limits, soft, broken, by_hu, 
     for k in prange(out.shape[2]):
         for j in range(out.shape[1]):
             for i in range(out.shape[0]):
-                if not body[i, j, k]:
+                if not body[i, j, k] or abs(density[i, j, k] - 1) < calm:
                     continue
                 label, strain = labels[i, j, k], np.log(density[i, j, k])
                 limit = limits[label]

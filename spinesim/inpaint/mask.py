@@ -147,7 +147,8 @@ def find_unknown(
     if image.slope < 0:
         parted, by_hu = parted[::-1].copy(), by_hu[::-1].copy()
     marks = np.array([Reason.FRACTURE, Reason.STRETCHED, Reason.SQUEEZED], dtype=np.uint8)
-    table = (limits, soft, broken, by_hu)
+    calm = 1 - 1 / min(STRAINS.values())  # a density nearer to 1 is no reason for any tissue
+    table = (limits, soft, broken, by_hu, calm - 1e-3)
     mark_strained(density, labels.voxels, image.voxels, parted, *table, body, marks, reasons)
     for reason, where in sorted(painted.items(), reverse=True):
         reasons[where] = reason

@@ -48,8 +48,10 @@ def paint_case(case: Case, method: Inpainting, network: Repainting | str | None 
         return case
     body = find_surroundings(after).body_on(after.grid)
     divided = [level for level, carriage in carriages_of(case.proposal.plan).items() if not carriage.whole]
-    density = case.deformation.field.density(after.grid)
-    unknown = find_unknown(after, case.after.labels, density, case.outside, body, case.painted, divided)
+    field = case.deformation.field
+    unknown = find_unknown(
+        after, case.after.labels, field.density(after.grid), case.outside, body, case.painted, divided
+    )
     case = replace(case, unknown=unknown)
     if method == "none":
         return case
