@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from spinesim.anatomy.scan import LabelMap, Scan
 from spinesim.anatomy.writing import read_field
 from spinesim.deform.field import Field, determinants
 from spinesim.errors import SpinesimError
+from spinesim.inpaint.brush import Inpainting
 from spinesim.pathology.proposal import read_goals
 from spinesim.pathology.scoliosis import Scoliosis
 from spinesim.series.job import Job, run_job
@@ -76,10 +78,11 @@ class Outcome:
 Method = Callable[[Task], tuple[dict[str, Any], Callable[[], Outcome]]]
 
 
-def run_spinesim(task: Task) -> tuple[dict[str, Any], Callable[[], Outcome]]:
+def run_spinesim(task: Task, inpaint: Inpainting = "auto") -> tuple[dict[str, Any], Callable[[], Outcome]]:
     """The whole of deform: from the files of a scan to the record, nothing packed."""
+    job = Job(task.ct, task.labels, ASKED, task.folder / "out", overwrite=True, compress=False, inpaint=inpaint)
     clock = Clock()
-    case, files = run_job(Job(task.ct, task.labels, ASKED, task.folder / "out", overwrite=True, compress=False))
+    case, files = run_job(job)
     spent = clock.spent()
     field, output = case.deformation.field, case.after.grid
     files["field"].replace(task.field)
@@ -222,6 +225,7 @@ def run_batchgenerators(task: Task) -> tuple[dict[str, Any], Callable[[], Outcom
 
 METHODS: dict[str, tuple[Method, str]] = {
     "spinesim": (run_spinesim, "spinesim"),
+    "spinesim --inpaint none": (partial(run_spinesim, inpaint="none"), "spinesim"),
     "SimpleITK": (run_simpleitk, "SimpleITK"),
     "TorchIO": (run_torchio, "torchio"),
     "MONAI": (run_monai, "monai"),

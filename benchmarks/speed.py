@@ -33,6 +33,7 @@ RESULTS = Path(__file__).with_name("speed.csv")
 CUBE = (256, 256, 400)
 GROWTH_MVOXELS = (8, 26, 75, 200)
 WITH_PEERS = ("cube", "lidc")
+OURS = [method for method in METHODS if method.startswith("spinesim")]
 LIMIT_S = 470
 GIB = 2**30
 
@@ -55,7 +56,7 @@ def _due(options: argparse.Namespace, rows: list[Row]) -> Iterator[tuple[str, st
     """What is to run: round after round, so that what else the machine does falls on all methods alike."""
     there = {(row["scan"], row["method"], int(row["round"])) for row in rows}
     for scan in options.scans:
-        methods = list(METHODS) if scan in WITH_PEERS else ["spinesim"]
+        methods = list(METHODS) if scan in WITH_PEERS else OURS
         for number in range(1, options.rounds + 1):
             yield from ((scan, m, number) for m in methods if m in options.methods and (scan, m, number) not in there)
 
@@ -184,20 +185,21 @@ def _scan_table(scan: str, rows: list[Row]) -> str:
 
 def _growth_table(rows: list[Row]) -> str:
     """Time and memory of deform over the number of voxels, and the slope of their logarithms."""
-    names = [name for name in dict.fromkeys(row["scan"] for row in rows) if name.startswith("grown-")]
-    sizes = {
-        name: next((float(r["mvoxels"]) for r in rows if r["scan"] == name and r["mvoxels"]), 0.0) for name in names
-    }
-    done = [(sizes[name], _seconds(rows, name, "spinesim"), name) for name in names if sizes[name]]
-    if len(done) < 2:
+    head = ("method", "Mvoxels", "s", "s per Mvoxel", "peak MiB", "of the float32 input", "within 3 x input + 1 GiB")
+    lines, slopes = [_line(head), _line(["---"] * len(head))], []
+    for method in OURS:
+        mine = [r for r in rows if r["scan"].startswith("grown-") and r["method"] == method and r["seconds"]]
+        done = sorted({(float(row["mvoxels"]), row["scan"]) for row in mine})
+        seconds = [_seconds(rows, scan, method) or 0.0 for _, scan in done]
+        for (size, scan), took in zip(done, seconds, strict=True):
+            peak = _peak([row for row in mine if row["scan"] == scan])
+            lines.append(_line([method, f"{size:g}", f"{took:.1f}", f"{took / size:.3f}", *_memory(peak, size)]))
+        if len(done) > 1:
+            slope = np.polyfit(np.log([size for size, _ in done]), np.log(seconds), 1)[0]
+            slopes.append(f"Slope of log time over log voxels, {method}: {slope:.2f}.")
+    if len(lines) == 2:
         return "No growth measured yet."
-    head = ("Mvoxels", "s", "s per Mvoxel", "peak MiB", "of the float32 input", "within 3 x input + 1 GiB")
-    lines = [_line(head), _line(["---"] * len(head))]
-    for size, seconds, name in sorted(done):
-        peak = _peak([row for row in rows if row["scan"] == name and row["seconds"]])
-        lines.append(_line([f"{size:g}", f"{seconds:.1f}", f"{seconds / size:.3f}", *_memory(peak, size)]))
-    slope = np.polyfit(np.log([d[0] for d in done]), np.log([d[1] for d in done]), 1)[0]
-    return "### How deform grows\n\n" + "\n".join(lines) + f"\n\nSlope of log time over log voxels: {slope:.2f}."
+    return "### How deform grows\n\n" + "\n".join(lines) + "\n\n" + " ".join(slopes)
 
 
 def _seconds(rows: list[Row], scan: str, method: str, clock: str = "seconds") -> float | None:

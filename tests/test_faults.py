@@ -34,6 +34,7 @@ from spinesim.cli.main import main
 from spinesim.errors import OutputError, ScanError
 from spinesim.series import job as job_room
 from spinesim.series import writer as writer_room
+from spinesim.series.claim import claimed
 from spinesim.series.writer import check_target, write_case
 
 ASKED = ("--cobb", 30, "--apex", "T10", "--scheme", "verse")
@@ -243,6 +244,45 @@ def test_a_run_killed_at_any_time_leaves_the_older_case_whole_and_can_be_run_aga
         assert {path.name for path in out.iterdir()} == set(record["files"].values())
     run(30)
     assert {name: data for name, data in contents(out).items() if not name.endswith("json")} == volumes
+
+
+# --- two runs onto one folder -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("ready_made", "quick_picture")
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_a_second_run_onto_a_folder_is_told_at_once_that_another_one_writes_it(overwrite, small_files, tmp_path):
+    out = tmp_path / "deep" / "out"
+    for words in (("deform", "--labels", small_files[1], *ASKED), ("phantom",)):
+        with claimed(out):
+            (partial := out.with_name(".out.partial")).mkdir(exist_ok=True)
+            before = contents(tmp_path)
+            sentence = refused(*words, "--out", out, *overwrite)
+            assert sentence.startswith(f"{out}: expected a folder that no other run is writing, got ")
+            assert contents(tmp_path) == before
+            partial.rmdir()
+        assert contents(tmp_path) == {}
+    assert call("deform", "--labels", small_files[1], *ASKED, "--out", out).exit_code == 0
+    assert [entry.name for entry in out.parent.iterdir()] == ["out"]
+
+
+def test_what_a_killed_run_held_is_free(tmp_path):
+    code = "import os, signal, sys; from pathlib import Path; from spinesim.series.claim import claimed\n"
+    code += "with claimed(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
+    killed = subprocess.run([sys.executable, "-c", code, tmp_path / "out"])
+    assert killed.returncode == -signal.SIGKILL
+    assert [entry.name for entry in tmp_path.iterdir()] == [".out.lock"]
+    check_target(tmp_path / "out", overwrite=False)
+    assert contents(tmp_path) == {}
+
+
+def test_a_link_where_the_lock_should_be_is_left_as_it_is(tmp_path):
+    (tmp_path / "kept").write_bytes(b"kept")
+    (tmp_path / ".out.lock").symlink_to(tmp_path / "kept")
+    before = contents(tmp_path)
+    with claimed(tmp_path / "out"):
+        assert contents(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
 # --- locked folders ---------------------------------------------------------------------------------------------------

@@ -684,13 +684,18 @@ def folds(path: Path) -> int:
 
 
 def moved_cobb(record: Record, lean) -> float:
-    """Cobb angle (degrees) of the end vertebrae by their motions alone, on a column whose end plates were level."""
+    """Cobb angle (degrees) by the motions alone, on a column whose end plates were level.
+
+    Between the end vertebrae that were measured: those that were planned can lie beside them on a short column.
+    """
     turn = Rotation.from_rotvec(lean).as_matrix()
     tilts = {}
     for motion in record.vertebrae:
         up = np.array(motion.new_from_old)[:3, :3] @ turn[:, 2]
         tilts[motion.level] = np.rad2deg(np.arctan2(up @ turn[:, 0], up @ turn[:, 2]))
-    return abs(tilts[record.plan["planned_upper_end"]] - tilts[record.plan["planned_lower_end"]])
+    measured = record.goals["cobb_deg"].measured
+    curve = min(record.measures_after["curves"], key=lambda curve: abs(curve["cobb_deg"] - measured))
+    return abs(tilts[curve["upper_end"]] - tilts[curve["lower_end"]])
 
 
 def check_case(out: Path, ct: Path | None, subject: Subject, asked: float) -> None:
@@ -767,3 +772,15 @@ def test_a_spine_that_is_bent_keeps_every_promise_or_is_refused(data, asked, sid
             assert sorted(file.name for file in here.iterdir()) == sorted(file.name for file in [labels, ct] if file)
         else:
             check_case(out, ct, subject, asked)
+
+
+def test_a_curve_may_be_measured_between_other_vertebrae_than_were_planned(column):
+    """Found by chance: 55 degrees at T9 of seven levels, planned from T7 to T12, are measured from T9 to L1."""
+    _, ranks, affine = column
+    names = ("T7", "T8", "T9", "T10", "T11", "T12", "L1")
+    subject = Subject(ranks, names, affine, ([0, 1, 2], [], (0.0, 0.0, 0.0)), "int8")
+    with folder() as here:
+        labels, out = subject.save(here / "a_seg.nii.gz"), here / "out"
+        words = ["--labels", labels, "--scheme", "verse", "--cobb", 55, "--apex", "T9", "--direction", "left"]
+        assert call("deform", *words, "--out", out) is None
+        check_case(out, None, subject, 55)

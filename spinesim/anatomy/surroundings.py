@@ -39,7 +39,7 @@ class Surroundings:
         """The patient, with some millimetres around, on the grid of the CT that this was found on."""
         step = np.round(self.grid.spacing_mm / grid.spacing_mm).astype(int)
         i, j, k = (np.arange(n) // each for n, each in zip(grid.shape, step, strict=True))
-        return ~np.asfortranarray(self.outside)[np.ix_(i, j, k)]
+        return ~self.outside.T[np.ix_(k, j, i)].T  # in the order in which files lie in memory
 
 
 def find_surroundings(image: Volume) -> Surroundings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
@@ -36,8 +37,14 @@ class Field:
 
     def jacobian_range(self) -> tuple[float, float]:
         """Smallest and largest Jacobian determinant at the corners of all cells: below 0 the field folds."""
-        low, high = determinants(self.displacement, self.grid)
+        low, high = self.determinants
         return float(low.min()), float(high.max())
+
+    @cached_property
+    def determinants(self) -> tuple[Float[np.ndarray, "a b c"], Float[np.ndarray, "a b c"]]:
+        """Smallest and largest Jacobian determinant at the corners of each cell; read-only."""
+        low, high = determinants(self.displacement, self.grid)
+        return read_only(low), read_only(high)
 
     def lookup(self, output: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """How voxels of an output grid find their place in the field.
@@ -83,15 +90,15 @@ class Field:
 
     def voxels_in(self, source: Grid, output: Grid, box: Box) -> Float[np.ndarray, "a b c 3"]:
         """Voxels of the source grid (fractional indices, float32) that a box of an output grid comes from."""
-        shape = tuple(side.stop - side.start for side in box)
-        out = np.empty((*shape, 3), dtype=np.float32)
+        i, j, k = (side.stop - side.start for side in box)
+        out = np.empty((k, j, i, 3), dtype=np.float32).transpose(2, 1, 0, 3)  # in the order in which it is walked
         voxel = np.ascontiguousarray(source.voxel_from_world[:3])
         trace_voxels(self.displacement, *self.lookup(output), voxel, np.array([side.start for side in box]), out)
         return out
 
     def density(self, output: Grid) -> Float[np.ndarray, "i j k"]:
         """How many times the tissue at each voxel of an output grid was compressed (float32; below 1: stretched)."""
-        low, high = determinants(self.displacement, self.grid)
+        low, high = self.determinants
         scale, shift, _ = self.lookup(output)
         out = np.empty(output.shape, dtype=np.float32, order="F")
         sample_density(low, high, scale, shift, out)

@@ -29,9 +29,10 @@ def unfold(field: Field) -> tuple[Field, int]:
     int
         Nodes that were changed.
     """
-    low, _ = determinants(field.displacement, field.grid)
+    low = field.determinants[0]
     if low.min() >= LEAST_JACOBIAN:
         return field, 0
+    low = low.copy()
     displacement = field.displacement.copy()
     changed = np.zeros(field.grid.shape, dtype=bool)
     for number in range(ROUNDS):

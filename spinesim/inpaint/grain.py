@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import fft, ndimage
 
 from spinesim.anatomy.boxes import Box, bounding_boxes, padded
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.scan import Volume
-from spinesim.anatomy.threads import THREADS
 from spinesim.inpaint.carried import draw_carried_noise
-from spinesim.inpaint.kernels import add_lost_grain
+from spinesim.inpaint.kernels import add_lost_grain, colour_grain
+from spinesim.inpaint.rows import Rows
 from spinesim.inpaint.scanner import Noise
 
 LEAST = 0.02
 """Noise that would have kept all but this share of its variance, were it white, is left as it is."""
 
-SLAB_VOXELS = 4_000_000
+SLAB_VOXELS = 6_000_000
 """About so many voxels are worked on at once."""
 
-REACH = 4
-"""Voxels beyond them that their noise rests on: two across, one for the difference, one for who has a source voxel."""
+SPREAD = 4
+"""Voxels in a slice over which noise is coloured: it is told to 0.01 of its correlation by them."""
+
+DEPTH = 2
+"""The same across slices."""
+
+SAMPLES = 64
+"""Frequencies at which the spectrum is looked at."""
+
+MORE = 2
+"""Voxels around those whose noise counts: one for the difference, one for who has a source voxel."""
 
 Trace = Callable[[Box], Float[np.ndarray, "a b c 3"]]
 """Source voxels (fractional) that a box of the output comes from, as (a, b, c, 3) float32."""
@@ -70,18 +79,29 @@ def restore_noise(
     Volume, (i, j, k) bool array
         The CT, and where noise was added; elsewhere it is the one that went in, bit for bit.
     """
-    out = image.voxels.copy(order="K")
+    out = image.voxels.copy(order="F")
     changed = np.zeros(image.grid.shape, dtype=bool, order="F")
     shift = source.to_voxel(image.grid.world_from_voxel[None, :3, 3])[0]
+    whole = bool(np.issubdtype(out.dtype, np.integer))
+    if whole:
+        limits = (max(limits[0], float(np.iinfo(out.dtype).min)), min(limits[1], float(np.iinfo(out.dtype).max)))
+    colours = (_across(noise), _inside(noise))
+    reach = np.insert([SPREAD + MORE] * 2, noise.axis, DEPTH + MORE)
+
+    def give_back(inner: Box) -> None:
+        wide = padded(inner, image.grid.shape, reach)
+        start, before = (np.array([side.start for side in box]) for box in (inner, wide))
+        lead, rows = start - before, Rows.holding(known[inner])
+        sources = trace(wide)
+        held = rows.placed(tuple(lead.tolist()), sources.shape[:3])
+        grain = _coloured_grain(sources, colours, held, source.shape, wide, image.grid.shape, seed)
+        level = noise.level_at(*(np.arange(side.start, side.stop) + n for side, n in zip(inner, shift, strict=True)))
+        level /= np.float32(image.slope)
+        where = (known, start, lead, rows.low, rows.high)
+        add_lost_grain(sources, grain, level, *where, LEAST, limits, whole, out, changed)
+
     for inner in _slabs(known, noise.axis):
-        wide = padded(inner, image.grid.shape, REACH)
-        added, lost = _lost_grain(trace(wide), noise, source.shape, wide, image.grid.shape, seed)
-        i, j, k = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(inner, wide, strict=True))
-        mask = lost[i, j, k] & known[inner]
-        levels = noise.level_at(*(np.arange(side.start, side.stop) + n for side, n in zip(inner, shift, strict=True)))
-        hu = image.hu(image.voxels[inner]) + levels * added[i, j, k]
-        out[inner][mask] = np.clip(image.stored(hu[mask]), *limits).astype(out.dtype)
-        changed[inner] = mask
+        give_back(inner)
     return replace(image, voxels=out), changed
 
 
@@ -90,43 +110,61 @@ def _slabs(known: Bool[np.ndarray, "i j k"], axis: int) -> Iterator[Box]:
     for box in bounding_boxes(known.view(np.uint8)).values():
         low, high = box[axis].start, box[axis].stop
         slice_voxels = math.prod(side.stop - side.start for side in box) // (high - low)
-        some = max(2 * REACH, SLAB_VOXELS // slice_voxels)
+        some = max(2 * (DEPTH + MORE), SLAB_VOXELS // slice_voxels)
         for first in range(low, high, some):
             i, j, k = (slice(first, min(first + some, high)) if rank == axis else box[rank] for rank in range(3))
             yield i, j, k
 
 
-def _lost_grain(
+@dataclass(frozen=True, eq=False)
+class Colour:
+    """Neighbours (steps along the axes) and weights that give white noise a spectrum and keep its variance.
+
+    There are three of them or a multiple of it, and ``reach`` is how far the farthest is along each axis.
+    """
+
+    steps: Int[np.ndarray, "n 3"]
+    weights: Float[np.ndarray, " n"]
+    reach: tuple[int, int, int]
+
+
+def _coloured_grain(
     sources: Float[np.ndarray, "a b c 3"],
-    noise: Noise,
+    colours: tuple[Colour, Colour],
+    rows: Rows,
     source_shape: tuple[int, int, int],
     box: Box,
     shape: tuple[int, int, int],
     seed: int,
-) -> tuple[Float[np.ndarray, "a b c"], Bool[np.ndarray, "a b c"]]:
-    """What a block lacks, for noise of variance 1, and where it lacks any."""
+) -> tuple[Float[np.ndarray, "a b c"], ...]:
+    """Three noises of variance 1 with the scanner's spectrum, in some rows of a block and one voxel around them."""
+    near = rows.widened((1, 1, 1))
+    wider = near.widened(colours[1].reach)
+    widest = wider.widened(colours[0].reach)
     start = tuple(side.start for side in box)
-    grain = draw_carried_noise(sources, source_shape, start, shape, seed=seed, channels=3)
-    n, m = (size for axis, size in enumerate(sources.shape[:3]) if axis != noise.axis)
-    gain = np.sqrt(_resampled(noise.spectrum, n, m)).astype(np.float32)
-    weights = _across(noise.across).astype(np.float32)
+    grain = draw_carried_noise(sources, source_shape, start, shape, seed=seed, channels=3, rows=widest)
+    between = np.zeros(sources.shape[:3], dtype=np.float32, order="F")
     for each in grain:
-        each[...] = _coloured(each, noise.axis, gain, weights)
-    added = np.empty(sources.shape[:3], dtype=np.float32, order="F")
-    lost = np.empty(sources.shape[:3], dtype=bool, order="F")
-    add_lost_grain(sources, grain, LEAST, added, lost)
-    return added, lost
+        for colour, here, there, some in zip(colours, (each, between), (between, each), (wider, near), strict=True):
+            colour_grain(here, colour.steps, colour.weights, np.array(colour.reach), some.low, some.high, there)
+    return tuple(grain)
 
 
-def _coloured(
-    white: Float[np.ndarray, "a b c"], axis: int, gain: Float[np.ndarray, "n h"], weights: Float[np.ndarray, " 5"]
-) -> Float[np.ndarray, "a b c"]:
-    """White noise with a gain by frequency in the slices across an axis, and weighted sums of neighbouring slices."""
-    slices = np.moveaxis(white, axis, 0)
-    filtered = fft.irfft2(fft.rfft2(slices, workers=THREADS) * gain, slices.shape[1:], workers=THREADS)
-    along = ndimage.convolve1d(filtered, weights, axis=0, mode="constant")
-    norm = np.sqrt(ndimage.convolve1d(np.ones(len(along), dtype=np.float32), weights**2, mode="constant"))
-    return np.moveaxis(along / norm[:, None, None], 0, axis)
+def _colour(steps: np.ndarray, weights: np.ndarray) -> Colour:
+    """Scale weights, and fill them up with zeros to a multiple of three."""
+    more = -len(weights) % 3
+    weights = np.pad(weights, (0, more)).astype(np.float32)
+    i, j, k = np.abs(steps).max(axis=0).tolist()
+    return Colour(np.pad(steps, ((0, more), (0, 0))), weights / np.sqrt((weights**2).sum()), (i, j, k))
+
+
+def _inside(noise: Noise) -> Colour:
+    """Neighbours in a slice: the part near 0 of the sum that takes the root of the power at each frequency."""
+    gain = np.sqrt(_resampled(noise.spectrum, SAMPLES, SAMPLES))
+    sums = fft.irfft2(gain, (SAMPLES, SAMPLES))
+    near = np.arange(-SPREAD, SPREAD + 1)
+    steps = np.stack(np.meshgrid(near, near, indexing="ij"), axis=-1).reshape(-1, 2)
+    return _colour(np.insert(steps, noise.axis, 0, axis=1), sums[tuple(steps.T)])
 
 
 def _resampled(spectrum: Float[np.ndarray, "n n"], n: int, m: int) -> Float[np.ndarray, "n h"]:
@@ -139,9 +177,12 @@ def _resampled(spectrum: Float[np.ndarray, "n n"], n: int, m: int) -> Float[np.n
     return power / ((power * twice).sum() / (twice.sum() * n))
 
 
-def _across(correlation: Float[np.ndarray, " 3"]) -> Float[np.ndarray, " 5"]:
-    """Weights across slices that make white noise correlate so."""
-    frequency = np.fft.fftfreq(16)
-    power = 1 + 2 * sum(r * np.cos(2 * np.pi * lag * frequency) for lag, r in enumerate(correlation[1:], start=1))
-    weights = np.fft.ifft(np.sqrt(np.maximum(power, 0.0))).real[[-2, -1, 0, 1, 2]]
-    return weights / np.sqrt((weights**2).sum())
+def _across(noise: Noise) -> Colour:
+    """Neighbours across slices, likewise."""
+    frequency = np.fft.fftfreq(SAMPLES)
+    lags = enumerate(noise.across[1:], start=1)
+    power = 1 + 2 * sum(r * np.cos(2 * np.pi * lag * frequency) for lag, r in lags)
+    near = np.arange(-DEPTH, DEPTH + 1)
+    steps = np.zeros((len(near), 3), dtype=np.int64)
+    steps[:, noise.axis] = near
+    return _colour(steps, fft.ifft(np.sqrt(np.maximum(power, 0.0))).real[near])

@@ -8,6 +8,13 @@ from numba import njit, prange
 NOWHERE = np.int64(-1)
 """Source of a voxel that comes from beyond the scan."""
 
+CELLS, OCTAVES = 32, 32
+"""Pieces of a table of the normal distribution: so many for each time that the share of its tail halves."""
+
+ONE, CELL_BITS, FIRST_CELL = np.uint64(1), np.uint64(52 - 5), np.uint64((1023 - 1) * CELLS)
+CELL_REST, CELL_SCALE = np.uint64(2**47 - 1), np.float32(2.0**-47)
+"""Bits of a float64 below its cell, and the cell of 0.5, where the table begins; what these bits are worth."""
+
 
 @njit(inline="always")
 def _scramble(key):
@@ -19,11 +26,23 @@ def _scramble(key):
 
 
 @njit(parallel=True, cache=True)
-def nearest_sources(sources, shape, found, apart):
-    """Nearest source voxel of each voxel of a block (its number in the scan), and the square of how far it is."""
+def find_rows(mask, low, high):
+    """First voxel of each row along axis 0 that a mask holds, and the one after the last; the length and 0 for none."""
+    for c in prange(mask.shape[2]):
+        for b in range(mask.shape[1]):
+            low[b, c], high[b, c] = mask.shape[0], 0
+            for a in range(mask.shape[0]):
+                if mask[a, b, c]:
+                    low[b, c] = min(low[b, c], a)
+                    high[b, c] = a + 1
+
+
+@njit(parallel=True, cache=True)
+def nearest_sources(sources, shape, low, high, found, apart):
+    """Nearest source voxel of the voxels of some rows (its number in the scan), and the square of how far it is."""
     for c in prange(sources.shape[2]):
         for b in range(sources.shape[1]):
-            for a in range(sources.shape[0]):
+            for a in range(low[b, c], high[b, c]):
                 far = np.float32(0)
                 number, inside = np.int64(0), True
                 for axis in range(3):
@@ -36,112 +55,243 @@ def nearest_sources(sources, shape, found, apart):
 
 
 @njit(inline="always")
-def _is_nearest(found, apart, a, b, c):
-    """Whether none of its 26 neighbours looks up the same source voxel from nearer by (or as near, and earlier)."""
-    mine, far = found[a, b, c], apart[a, b, c]
-    for da in range(-1, 2):
-        for db in range(-1, 2):
-            for dc in range(-1, 2):
-                x, y, z = a + da, b + db, c + dc
-                if x < 0 or y < 0 or z < 0 or x >= found.shape[0] or y >= found.shape[1] or z >= found.shape[2]:
+def _find_beaten(found, apart, low, high, b, c, first, last, beaten):
+    """Set which voxels of a row look up a source voxel that one of their 26 neighbours is nearer to.
+
+    Of two that are as near the earlier one has it. ``low`` and ``high`` tell where sources were found.
+    """
+    beaten[first:last] = False
+    for db in range(-1, 2):
+        for dc in range(-1, 2):
+            y, z = b + db, c + dc
+            if y < 0 or z < 0 or y >= found.shape[1] or z >= found.shape[2]:
+                continue
+            for da in range(-1, 2):
+                if da == 0 and db == 0 and dc == 0:
                     continue
-                if found[x, y, z] == mine and (da, db, dc) != (0, 0, 0):
-                    other = apart[x, y, z]
-                    if other < far or (other == far and (da, db, dc) < (0, 0, 0)):
-                        return False
-    return True
+                earlier = da < 0 or (da == 0 and (db < 0 or (db == 0 and dc < 0)))
+                start, stop = max(first, low[y, z] - da), min(last, high[y, z] - da)
+                if start >= stop:
+                    continue
+                mine, other = found[start:stop, b, c], found[start + da : stop + da, y, z]
+                far, near = apart[start:stop, b, c], apart[start + da : stop + da, y, z]
+                here = beaten[start:stop]
+                if earlier:
+                    for n in range(len(here)):
+                        here[n] |= (mine[n] == other[n]) & (near[n] <= far[n])
+                else:
+                    for n in range(len(here)):
+                        here[n] |= (mine[n] == other[n]) & (near[n] < far[n])
 
 
 @njit(parallel=True, cache=True)
-def claim_sources(found, apart, start, shape, seed, keys):
-    """Give each voxel of a block a key: that of its source voxel, or its own where another voxel is nearer to that.
+def claim_sources(found, apart, seen, low, high, start, shape, seed, keys):
+    """Give each voxel of some rows a key: that of its source voxel, or its own where another is nearer to that.
 
-    ``start`` is the first voxel of the block in the output, ``shape`` that of the output.
+    ``seen`` is a pair like ``low`` and ``high``: the rows in which sources were found. ``start`` is the first voxel of
+    the block in the output, ``shape`` that of the output.
     """
     theirs = _scramble(np.uint64(seed))
     own = _scramble(theirs)
     for c in prange(found.shape[2]):
+        beaten = np.empty(found.shape[0], dtype=np.bool_)
         for b in range(found.shape[1]):
-            for a in range(found.shape[0]):
-                if found[a, b, c] != NOWHERE and _is_nearest(found, apart, a, b, c):
+            _find_beaten(found, apart, seen[0], seen[1], b, c, low[b, c], high[b, c], beaten)
+            for a in range(low[b, c], high[b, c]):
+                if found[a, b, c] != NOWHERE and not beaten[a]:
                     keys[a, b, c] = _scramble(theirs ^ np.uint64(found[a, b, c]))
                 else:
                     here = ((a + start[0]) * shape[1] + (b + start[1])) * shape[2] + c + start[2]
                     keys[a, b, c] = _scramble(own ^ np.uint64(here))
 
 
-@njit(parallel=True, cache=True)
-def draw_normals(keys, out):
-    """Numbers from the normal distribution that belong to keys, two at a time (Box and Muller 1958).
+@njit(inline="always")
+def _normal(word, quantiles):
+    """A number from the normal distribution for 32 random bits: a sign, and 31 for how unlikely the number is.
 
-    ``out`` has one channel or more on its first axis.
+    The tail's share halves from one octave to the next, each of which the table holds in ``CELLS`` pieces: so do the
+    bits of a floating number, which are its place in the table.
+    """
+    bits = np.float64(np.float64(np.int64(word & np.uint64(0x7FFFFFFF))) + 0.5).view(np.uint64)
+    place = (bits >> CELL_BITS) - FIRST_CELL
+    share = np.float32(np.int64(bits & CELL_REST)) * CELL_SCALE
+    far = quantiles[place] + share * (quantiles[place + ONE] - quantiles[place])
+    return -far if word & np.uint64(0x80000000) else far
+
+
+@njit(parallel=True, cache=True)
+def draw_normals(keys, low, high, quantiles, out):
+    """Numbers from the normal distribution that belong to keys, two at a time.
+
+    ``out`` is (n, c, b, a): one channel or more, and the axes of the keys in turn, as they lie in memory.
     """
     for c in prange(keys.shape[2]):
         for b in range(keys.shape[1]):
-            for a in range(keys.shape[0]):
-                for pair in range((out.shape[0] + 1) // 2):
-                    first = _scramble(keys[a, b, c] + np.uint64(2 * pair))
-                    second = _scramble(keys[a, b, c] + np.uint64(2 * pair + 1))
-                    u = np.float32(first >> np.uint64(40)) * np.float32(2.0**-24) + np.float32(2.0**-25)
-                    v = np.float32(second >> np.uint64(40)) * np.float32(2.0**-24)
-                    far = np.sqrt(np.float32(-2.0) * np.log(u))
-                    out[2 * pair, a, b, c] = far * np.cos(np.float32(2.0 * np.pi) * v)
-                    if 2 * pair + 1 < out.shape[0]:
-                        out[2 * pair + 1, a, b, c] = far * np.sin(np.float32(2.0 * np.pi) * v)
+            for pair in range((out.shape[0] + 1) // 2):
+                one, two = 2 * pair, min(2 * pair + 1, out.shape[0] - 1)
+                for a in range(low[b, c], high[b, c]):
+                    word = _scramble(keys[a, b, c] + np.uint64(pair))
+                    out[two, c, b, a] = _normal(word >> np.uint64(32), quantiles)
+                    out[one, c, b, a] = _normal(word & np.uint64(0xFFFFFFFF), quantiles)
+
+
+@njit(inline="always")
+def _sum_at(grain, steps, weights, a, b, c):
+    """Weighted sum about one voxel, as far as the block goes, scaled to the variance of the whole sum."""
+    total, kept, whole = np.float32(0), np.float32(0), np.float32(0)
+    for tap in range(len(weights)):
+        x, y, z = a + steps[tap, 0], b + steps[tap, 1], c + steps[tap, 2]
+        whole += weights[tap] * weights[tap]
+        if 0 <= x < grain.shape[0] and 0 <= y < grain.shape[1] and 0 <= z < grain.shape[2]:
+            total += weights[tap] * grain[x, y, z]
+            kept += weights[tap] * weights[tap]
+    return total * np.sqrt(whole / kept)
+
+
+@njit
+def _add_up(grain, steps, weights, start, stop, b, c, total):
+    """Weighted sums about a piece of a row that is not near an edge.
+
+    Pieces are cut out and counted from 0: so the compiler makes vectors of the loop.
+    """
+    total[:] = 0.0
+    for tap in range(0, len(weights), 3):
+        d, e, f = steps[tap], steps[tap + 1], steps[tap + 2]
+        one = grain[start + d[0] : stop + d[0], b + d[1], c + d[2]]
+        two = grain[start + e[0] : stop + e[0], b + e[1], c + e[2]]
+        three = grain[start + f[0] : stop + f[0], b + f[1], c + f[2]]
+        first, second, third = weights[tap], weights[tap + 1], weights[tap + 2]
+        for n in range(len(total)):
+            total[n] += first * one[n] + second * two[n] + third * three[n]
+
+
+@njit(parallel=True, cache=True)
+def colour_grain(grain, steps, weights, reach, low, high, out):
+    """Weighted sums of the neighbours of each voxel of some rows, three at a time; near the edges those that are there.
+
+    Parameters
+    ----------
+    grain : (a, b, c) float32
+        White noise; rows that are added up must hold it.
+    steps : (n, 3) int64
+        Where the neighbours are; ``n`` is a multiple of three.
+    weights : (n,) float32
+        Their weights.
+    reach : (3,) int64
+        How far the farthest of them is along each axis.
+    low, high : (b, c) int64
+        Rows to work on: the first voxel, and the one after the last.
+    out : (a, b, c) float32
+        Overwritten there.
+    """
+    for c in prange(grain.shape[2]):
+        for b in range(grain.shape[1]):
+            inside = reach[1] <= b < grain.shape[1] - reach[1] and reach[2] <= c < grain.shape[2] - reach[2]
+            first, last = low[b, c], high[b, c]
+            start = min(max(first, reach[0]), last) if inside else last
+            stop = max(min(last, grain.shape[0] - reach[0]), start)
+            for a in range(first, start):
+                out[a, b, c] = _sum_at(grain, steps, weights, a, b, c)
+            for a in range(stop, last):
+                out[a, b, c] = _sum_at(grain, steps, weights, a, b, c)
+            _add_up(grain, steps, weights, start, stop, b, c, out[start:stop, b, c])
+
+
+@njit(parallel=True, cache=True)
+def interpolate_lattice(values, places_i, places_j, places_k, out):
+    """Interpolate a coarse lattice linearly at places along its axes, in its cells; its ends reach on for ever."""
+    last = np.array(values.shape) - 1
+    for k in prange(out.shape[2]):
+        row = np.empty(values.shape[0])
+        z = min(max(places_k[k], 0.0), last[2])
+        c = min(int(z), max(last[2] - 1, 0))
+        f, w = min(c + 1, last[2]), z - c
+        for j in range(out.shape[1]):
+            y = min(max(places_j[j], 0.0), last[1])
+            b = min(int(y), max(last[1] - 1, 0))
+            e, v = min(b + 1, last[1]), y - b
+            for a in range(len(row)):
+                near = values[a, b, c] * (1 - w) + values[a, b, f] * w
+                row[a] = near * (1 - v) + (values[a, e, c] * (1 - w) + values[a, e, f] * w) * v
+            for i in range(out.shape[0]):
+                x = min(max(places_i[i], 0.0), last[0])
+                a = min(int(x), max(last[0] - 1, 0))
+                out[i, j, k] = row[a] * (1 - (x - a)) + row[min(a + 1, last[0])] * (x - a)
 
 
 @njit(inline="always")
 def _step(grain, a, b, c, axis):
     """Difference of a voxel and the one before it along an axis (mirrored at the edge)."""
-    return grain[axis, a, b, c] - grain[axis, abs(a - (axis == 0)), abs(b - (axis == 1)), abs(c - (axis == 2))]
+    return grain[a, b, c] - grain[abs(a - (axis == 0)), abs(b - (axis == 1)), abs(c - (axis == 2))]
 
 
-@njit(parallel=True, cache=True)
-def add_lost_grain(sources, grain, least, out, lost):
-    """Add up what interpolation took from the noise of each voxel, for noise of variance 1.
+@njit(inline="always")
+def _lost_grain(one, two, three, u, v, w, a, b, c):
+    """What interpolation took from the noise of a voxel at a fraction along each axis, for noise of variance 1.
 
     Linear interpolation at a fraction u between two voxels keeps the share 1 - d of the power at the frequency w, where
     d = 2 u (1 - u) (1 - cos w); along three axes it keeps the product. What is lost is d_1 + (1 - d_1) d_2 +
     (1 - d_1) (1 - d_2) d_3: a difference of neighbours along the first axis, one along the second that is interpolated
     along the first, and one along the third that is interpolated along both, of independent noise.
+    """
+    x, y = abs(a - 1), abs(b - 1)
+    along = (1 - u) * _step(two, a, b, c, 1) + u * _step(two, x, b, c, 1)
+    near = (1 - u) * _step(three, a, b, c, 2) + u * _step(three, x, b, c, 2)
+    far = (1 - u) * _step(three, a, y, c, 2) + u * _step(three, x, y, c, 2)
+    return (
+        np.sqrt(u * (1 - u)) * _step(one, a, b, c, 0)
+        + np.sqrt(v * (1 - v)) * along
+        + np.sqrt(w * (1 - w)) * ((1 - v) * near + v * far)
+    )
+
+
+@njit(parallel=True, cache=True)
+def add_lost_grain(sources, grain, level, known, start, lead, low, high, least, limits, whole, out, changed):
+    """Add what interpolation took from the noise of the voxels of some rows, in place.
 
     Parameters
     ----------
     sources : (a, b, c, 3) float32
-        Fractional source voxels.
-    grain : (3, a, b, c) float32
-        Independent noise with the scanner's spectrum, one for each axis.
+        Fractional source voxels of a block.
+    grain : three of (a, b, c) float32
+        Independent noise of variance 1 with the scanner's spectrum on the block, one for each axis.
+    level : (x, y, z) float32
+        How strong the noise is, in stored numbers, on the part of the block that is worked on.
+    known, out, changed : (i, j, k)
+        Of the whole output: voxels that may change, its stored numbers, and which of them were changed: overwritten.
+    start, lead : (3,) int64
+        First voxel of that part in the output, and in the block.
+    low, high : (y, z) int64
+        Its rows.
     least : float
         Share of the variance of white noise that must be lost for anything to be given back.
-    out : (a, b, c) float32
-        Overwritten with what is to be added.
-    lost : (a, b, c) bool
-        Overwritten: where anything is.
+    limits : tuple of float
+        Smallest and largest stored number that may come out.
+    whole : bool
+        Whether stored numbers are rounded.
     """
-    for c in prange(sources.shape[2]):
-        for b in range(sources.shape[1]):
-            for a in range(sources.shape[0]):
+    one, two, three = grain
+    for z in prange(level.shape[2]):
+        for y in range(level.shape[1]):
+            b, c, j, k = y + lead[1], z + lead[2], y + start[1], z + start[2]
+            for x in range(low[y, z], high[y, z]):
+                a, i = x + lead[0], x + start[0]
+                if not known[i, j, k]:
+                    continue
                 u = sources[a, b, c, 0] - np.floor(sources[a, b, c, 0])
                 v = sources[a, b, c, 1] - np.floor(sources[a, b, c, 1])
                 w = sources[a, b, c, 2] - np.floor(sources[a, b, c, 2])
-                first, second, third = u * (1 - u), v * (1 - v), w * (1 - w)
-                lost[a, b, c] = 1.0 - (1 - 2 * first) * (1 - 2 * second) * (1 - 2 * third) > least
-                out[a, b, c] = 0.0
-                if not lost[a, b, c]:
+                kept = (1 - 2 * u * (1 - u)) * (1 - 2 * v * (1 - v)) * (1 - 2 * w * (1 - w))
+                if 1 - kept <= least:
                     continue
-                x, y = abs(a - 1), abs(b - 1)
-                along = (1 - u) * _step(grain, a, b, c, 1) + u * _step(grain, x, b, c, 1)
-                near = (1 - u) * _step(grain, a, b, c, 2) + u * _step(grain, x, b, c, 2)
-                far = (1 - u) * _step(grain, a, y, c, 2) + u * _step(grain, x, y, c, 2)
-                out[a, b, c] = (
-                    np.sqrt(first) * _step(grain, a, b, c, 0)
-                    + np.sqrt(second) * along
-                    + np.sqrt(third) * ((1 - v) * near + v * far)
-                )
+                value = out[i, j, k] + level[x, y, z] * _lost_grain(one, two, three, u, v, w, a, b, c)
+                value = np.rint(value) if whole else value
+                out[i, j, k] = min(max(value, limits[0]), limits[1])
+                changed[i, j, k] = True
 
 
 @njit(parallel=True, cache=True)
-def mark_strained(density, labels, voxels, parted, limits, soft, broken, by_hu, body, marks, out):
+def mark_strained(density, labels, voxels, parted, limits, soft, broken, by_hu, calm, body, marks, out):
     """Mark voxels of the body whose tissue was stretched or compressed too far.
 
     Parameters
@@ -156,6 +306,8 @@ def mark_strained(density, labels, voxels, parted, limits, soft, broken, by_hu, 
         By label: the largest logarithm that is known, whether it goes by the CT instead, whether it is a broken bone.
     by_hu : (3,)
         The largest logarithm for gas, soft tissue and bone.
+    calm : float
+        A density that is nearer to 1 than this is known.
     body : (i, j, k) bool
         Elsewhere all is known.
     marks : (3,)
@@ -166,7 +318,7 @@ def mark_strained(density, labels, voxels, parted, limits, soft, broken, by_hu, 
     for k in prange(out.shape[2]):
         for j in range(out.shape[1]):
             for i in range(out.shape[0]):
-                if not body[i, j, k]:
+                if not body[i, j, k] or abs(density[i, j, k] - 1) < calm:
                     continue
                 label, strain = labels[i, j, k], np.log(density[i, j, k])
                 limit = limits[label]
@@ -181,18 +333,46 @@ def mark_strained(density, labels, voxels, parted, limits, soft, broken, by_hu, 
 
 
 @njit(parallel=True, cache=True)
+def find_changed(reasons, labels, changed):
+    """Set which labels have a voxel that is not known; threads only ever set, so they cannot disagree."""
+    for k in prange(reasons.shape[2]):
+        for j in range(reasons.shape[1]):
+            for i in range(reasons.shape[0]):
+                if reasons[i, j, k] != 0:
+                    changed[labels[i, j, k]] = True
+
+
+@njit(inline="always")
+def _is_rim(reasons, i, j, k, seam):
+    """Whether a voxel is unknown (and no seam) and has a neighbour across a face that is not."""
+    if reasons[i, j, k] == 0 or reasons[i, j, k] == seam:
+        return False
+    for axis in range(3):
+        for way in (-1, 1):
+            a, b, c = i + way * (axis == 0), j + way * (axis == 1), k + way * (axis == 2)
+            inside = 0 <= a < reasons.shape[0] and 0 <= b < reasons.shape[1] and 0 <= c < reasons.shape[2]
+            if inside and (reasons[a, b, c] == 0 or reasons[a, b, c] == seam):
+                return True
+    return False
+
+
+@njit(parallel=True, cache=True)
 def mark_seam(reasons, labels, may, body, reach, seam):
-    """Mark what is known in the body within so many steps of what is not, in place; ``may`` tells by label where."""
+    """Mark what is known in the body within so many steps of what is not, in place; ``may`` tells by label where.
+
+    The way from what is unknown leaves it at its rim: only from there steps are counted. Threads only turn 0 into
+    ``seam``, and read both as the same.
+    """
     ni, nj, nk = reasons.shape
     for k in prange(nk):
         for j in range(nj):
             for i in range(ni):
-                if reasons[i, j, k] != 0 or not body[i, j, k] or not may[labels[i, j, k]]:
+                if not _is_rim(reasons, i, j, k, seam):
                     continue
                 for c in range(max(k - reach, 0), min(k + reach + 1, nk)):
                     left = reach - abs(c - k)
                     for b in range(max(j - left, 0), min(j + left + 1, nj)):
                         more = left - abs(b - j)
                         for a in range(max(i - more, 0), min(i + more + 1, ni)):
-                            if reasons[a, b, c] != 0 and reasons[a, b, c] != seam:
-                                reasons[i, j, k] = seam
+                            if reasons[a, b, c] == 0 and body[a, b, c] and may[labels[a, b, c]]:
+                                reasons[a, b, c] = seam

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import LabelMap, Volume, read_only
-from spinesim.inpaint.kernels import mark_seam, mark_strained
+from spinesim.inpaint.kernels import find_changed, mark_seam, mark_strained
 
 
 class Reason(IntEnum):
@@ -147,7 +147,8 @@ def find_unknown(
     if image.slope < 0:
         parted, by_hu = parted[::-1].copy(), by_hu[::-1].copy()
     marks = np.array([Reason.FRACTURE, Reason.STRETCHED, Reason.SQUEEZED], dtype=np.uint8)
-    table = (limits, soft, broken, by_hu)
+    calm = 1 - 1 / min(STRAINS.values())  # a density nearer to 1 is no reason for any tissue
+    table = (limits, soft, broken, by_hu, calm - 1e-3)
     mark_strained(density, labels.voxels, image.voxels, parted, *table, body, marks, reasons)
     for reason, where in sorted(painted.items(), reverse=True):
         reasons[where] = reason
@@ -165,5 +166,6 @@ def _add_seam(
     body: Bool[np.ndarray, "i j k"],
 ) -> None:
     """Mark what borders on the unknown, in place: in soft tissue, and in bones where they are unknown themselves."""
-    changed = np.bincount(labels.voxels[reasons > 0], minlength=len(soft)) > 0
-    mark_seam(reasons, labels.voxels, soft | changed, body, SEAM_VOXELS, Reason.SEAM)
+    may = soft.copy()
+    find_changed(reasons, labels.voxels, may)
+    mark_seam(reasons, labels.voxels, may, body, SEAM_VOXELS, Reason.SEAM)

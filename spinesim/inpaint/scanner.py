@@ -11,6 +11,7 @@ from scipy import fft, ndimage
 
 from spinesim.anatomy.scan import Volume, read_only
 from spinesim.anatomy.threads import map_threads
+from spinesim.inpaint.kernels import interpolate_lattice
 
 SOFT_HU = (-160.0, 250.0)
 """Fat, muscle, organs, vessels with contrast: tissue that is even over some millimetres."""
@@ -91,12 +92,15 @@ class Noise:
 
     def level_at(self, i: np.ndarray, j: np.ndarray, k: np.ndarray) -> Float[np.ndarray, "n m t"]:
         """Standard deviation (HU, float32) on a lattice of voxels of the CT, given by its places along each axis."""
+        shape = (len(i), len(j), len(k))
         places = [i, j, k]
         places.insert(0, places.pop(self.axis))
-        middles = [COARSE * np.arange(n) + (COARSE - 1) / 2 for n in self.level_hu.shape[1:]]
-        along = [_interpolation(known, wanted) for known, wanted in zip([self.slices, *middles], places, strict=True)]
-        level = np.einsum("sab,ts,na,mb->tnm", self.level_hu, *along, optimize=True)
-        return np.moveaxis(level.astype(np.float32), 0, self.axis)
+        cells = [np.interp(places[0], self.slices, np.arange(len(self.slices)))]
+        cells += [(place - (COARSE - 1) / 2) / COARSE for place in places[1:]]
+        cells.insert(self.axis, cells.pop(0))
+        level = np.empty(shape, dtype=np.float32, order="F")
+        interpolate_lattice(np.ascontiguousarray(np.moveaxis(self.level_hu, 0, self.axis)), *cells, level)
+        return level
 
     @property
     def neighbours(self) -> Float[np.ndarray, " 3"]:
@@ -142,8 +146,8 @@ def measure_noise(image: Volume, bone: Bool[np.ndarray, "i j k"]) -> Noise | Non
 def _residue(hu: Float[np.ndarray, "a b"], solid: Bool[np.ndarray, "a b"]) -> Residue:
     """What is fast in the even soft tissue of a slice, 0 elsewhere, and where that is."""
     smooth = ndimage.gaussian_filter(hu, EDGE_SMOOTHING)
-    filled = ndimage.maximum_filter(hu, 3) == ndimage.minimum_filter(hu, 3)
-    soft = (smooth > SOFT_HU[0]) & (smooth < SOFT_HU[1]) & ~ndimage.binary_dilation(solid | filled, iterations=3)
+    hard = ndimage.binary_dilation(solid | _filled(hu), iterations=3)
+    soft = (smooth > SOFT_HU[0]) & (smooth < SOFT_HU[1]) & ~hard
     slope = ndimage.uniform_filter(np.hypot(*np.gradient(smooth)), EVEN_VOXELS)
     if not soft.any():
         return np.zeros_like(hu), soft
@@ -152,6 +156,14 @@ def _residue(hu: Float[np.ndarray, "a b"], solid: Bool[np.ndarray, "a b"]) -> Re
     spread = 1.4826 * np.median(np.abs(residue[even])) if even.any() else 0.0
     even &= np.abs(residue) <= CLIP * spread
     return np.where(even, residue, 0.0), even
+
+
+def _filled(hu: Float[np.ndarray, "a b"]) -> Bool[np.ndarray, "a b"]:
+    """Where a pixel and all that touch it hold one number."""
+    same = np.pad(hu[1:] == hu[:-1], ((1, 1), (0, 0)), constant_values=True)
+    beside = np.pad(hu[:, 1:] == hu[:, :-1], ((0, 0), (1, 1)), constant_values=True)
+    column = np.pad(same[1:] & same[:-1], ((0, 0), (1, 1)), constant_values=True)
+    return column[:, :-2] & column[:, 1:-1] & column[:, 2:] & beside[:, 1:] & beside[:, :-1]
 
 
 def _correlate(values: Float[np.ndarray, "a b"], size: int) -> Float[np.ndarray, "n n"]:
@@ -213,8 +225,3 @@ def _across(stacks: Iterable[Stack]) -> Float[np.ndarray, " 3"]:
     means = np.divide(products, pairs, out=np.zeros(3), where=pairs > 0)
     noise = means - means[2]
     return noise / noise[0] if noise[0] > 0 else np.array([1.0, 0.0, 0.0])
-
-
-def _interpolation(known: Float[np.ndarray, " s"], wanted: np.ndarray) -> Float[np.ndarray, "t s"]:
-    """Weights that interpolate linearly between known places, constant beyond them."""
-    return np.stack([np.interp(wanted, known, unit) for unit in np.eye(len(known))], axis=1)

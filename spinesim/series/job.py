@@ -19,8 +19,9 @@ from spinesim.errors import LabelError, OutputError, PathologyError
 from spinesim.inpaint.brush import Brush, Inpainting
 from spinesim.phantom import PhantomParameters, build_phantom, build_whole_phantom
 from spinesim.series.case import Case, OutputGrid, Told, simulate
+from spinesim.series.claim import claimed
 from spinesim.series.record import InputFile, Run
-from spinesim.series.writer import check_target, write_case
+from spinesim.series.writer import check_claimed, write_claimed
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,13 @@ def run_job(job: Job, told: Told = lambda _: None) -> tuple[Case, dict[str, Path
     SpinesimError
         One sentence that names the file and the remedy.
     """
+    with claimed(job.out):
+        return _run_claimed(job, told)
+
+
+def _run_claimed(job: Job, told: Told) -> tuple[Case, dict[str, Path]]:
     began, started = time.perf_counter(), datetime.now(UTC).isoformat(timespec="seconds")
-    check_target(job.out, overwrite=job.overwrite)
+    check_claimed(job.out, overwrite=job.overwrite)
     _keep_inputs(job)
     told("reading" if job.labels else "building the phantom")
     scan = _scan(job)
@@ -81,7 +87,7 @@ def run_job(job: Job, told: Told = lambda _: None) -> tuple[Case, dict[str, Path
         raise PathologyError(f"{scan.labels.source}: {error}") from error
     told("writing")
     run = Run(seconds=round(time.perf_counter() - began, 2), started=started)
-    return case, write_case(
+    return case, write_claimed(
         case, job.out, overwrite=job.overwrite, compress=job.compress, inputs=inputs, run=run, prompt=job.prompt
     )
 

@@ -48,8 +48,10 @@ def paint_case(case: Case, method: Inpainting, network: Repainting | str | None 
         return case
     body = find_surroundings(after).body_on(after.grid)
     divided = [level for level, carriage in carriages_of(case.proposal.plan).items() if not carriage.whole]
-    density = case.deformation.field.density(after.grid)
-    unknown = find_unknown(after, case.after.labels, density, case.outside, body, case.painted, divided)
+    field = case.deformation.field
+    unknown = find_unknown(
+        after, case.after.labels, field.density(after.grid), case.outside, body, case.painted, divided
+    )
     case = replace(case, unknown=unknown)
     if method == "none":
         return case
@@ -66,9 +68,10 @@ def _with_noise(case: Case, before: Volume, after: Volume, unknown: Unknown, bod
     if not np.allclose(before.grid.spacing_mm, after.grid.spacing_mm, rtol=0.02):
         said = "noise: expected the voxels of the scan, got others; the CT keeps the blur of the warp"
         return replace(case, warnings=(*case.warnings, said))
-    limits = float(before.voxels.min()), float(before.voxels.max())  # what a scanner clipped has no noise
-    bone = np.isin(case.before.labels.voxels, list(case.before.labels.levels))
-    noise = measure_noise(before, bone)
+    low, high = before.voxels.min(), before.voxels.max()  # what a scanner clipped has no noise
+    labels = case.before.labels
+    is_bone = np.isin(np.arange(max(labels.present) + 1), list(labels.levels))
+    noise = measure_noise(before, is_bone[labels.voxels])
     if noise is None:
         said = (
             "noise: expected even soft tissue with noise on voxels of 1.7 mm or less, got too little; "
@@ -80,8 +83,8 @@ def _with_noise(case: Case, before: Volume, after: Volume, unknown: Unknown, bod
         noise,
         lambda box: case.deformation.field.voxels_in(before.grid, after.grid, box),
         before.grid,
-        body & ~case.outside & (after.voxels > limits[0]) & (after.voxels < limits[1]),
-        limits,
+        body & ~case.outside & (after.voxels > low) & (after.voxels < high),
+        (float(low), float(high)),
         seed=case.seed,
     )
     scan = Scan(case.after.labels, image)

@@ -11,7 +11,8 @@ from typing import Any
 from spinesim.anatomy.schemes import STRUCTURES
 from spinesim.anatomy.writing import write_labels, write_volume
 from spinesim.phantom import Phantom, PhantomParameters, build_whole_phantom
-from spinesim.series.writer import check_target, whole_folder
+from spinesim.series.claim import claimed
+from spinesim.series.writer import check_claimed, whole_folder
 
 PHANTOM_FILES = {
     "ct": "sub-phantom_ct.nii.gz",
@@ -30,8 +31,10 @@ def make_phantom(parameters: PhantomParameters, out: str | Path, *, overwrite: b
     OutputError
         When the folder exists and ``overwrite`` is not set, holds anything else, or cannot be written.
     """
-    check_target(Path(out), overwrite=overwrite, own=PHANTOM_FILES.values())
-    return write_phantom(build_whole_phantom(parameters), out, overwrite=overwrite)
+    out = Path(out)
+    with claimed(out):
+        check_claimed(out, overwrite=overwrite, own=PHANTOM_FILES.values())
+        return _write_claimed(build_whole_phantom(parameters), out, overwrite=overwrite)
 
 
 def write_phantom(phantom: Phantom, out: str | Path, *, overwrite: bool = False) -> dict[str, Path]:
@@ -48,7 +51,12 @@ def write_phantom(phantom: Phantom, out: str | Path, *, overwrite: bool = False)
         As :func:`make_phantom`.
     """
     out = Path(out)
-    check_target(out, overwrite=overwrite, own=PHANTOM_FILES.values())
+    with claimed(out):
+        return _write_claimed(phantom, out, overwrite=overwrite)
+
+
+def _write_claimed(phantom: Phantom, out: Path, *, overwrite: bool) -> dict[str, Path]:
+    check_claimed(out, overwrite=overwrite, own=PHANTOM_FILES.values())
     with whole_folder(out) as partial:
         if phantom.scan.image is not None:
             write_volume(phantom.scan.image, partial / PHANTOM_FILES["ct"])

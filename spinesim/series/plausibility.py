@@ -155,8 +155,8 @@ def _length(case: Case, excused: bool) -> Iterator[Check]:
 
 def _volumes(case: Case, excused: bool) -> Iterator[Check]:
     """Volumes of bones that move as a whole and that the edge does not cut."""
-    scans = (case.before, case.after)
-    faces = [scan.labels.voxels.take(end, axis=axis) for scan in scans for axis in range(3) for end in (0, -1)]
+    maps = (case.before.labels.voxels, case.after.labels.voxels)
+    faces = [np.moveaxis(voxels, axis, 0)[end] for voxels in maps for axis in range(3) for end in (0, -1)]
     cut = {int(number) for face in faces for number in np.unique(face)}
     whole = {v.level for v in case.before_spine.whole}
     values = {

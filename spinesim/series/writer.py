@@ -24,6 +24,7 @@ from spinesim.errors import OutputError
 from spinesim.pathology.library import tell_pathology
 from spinesim.pathology.proposal import outcome_of
 from spinesim.series.case import Case
+from spinesim.series.claim import claimed, nearest_parent, whole_path
 from spinesim.series.painting import unknown_of
 from spinesim.series.picture import draw_case
 from spinesim.series.record import (
@@ -78,10 +79,16 @@ def check_target(out: Path, *, overwrite: bool, own: Collection[str] | None = No
     Raises
     ------
     OutputError
-        When it exists and ``overwrite`` is not set, when it holds anything that a case does not, or when its parent
-        is no folder or cannot be written.
+        When it exists and ``overwrite`` is not set, when it holds anything that a case does not, when its parent
+        is no folder or cannot be written, or when another run writes it.
     """
-    whole = _whole(out)
+    with claimed(out):
+        check_claimed(out, overwrite=overwrite, own=own)
+
+
+def check_claimed(out: Path, *, overwrite: bool, own: Collection[str] | None = None) -> None:
+    """Do as :func:`check_target` for a folder that is claimed already."""
+    whole = whole_path(out)
     try:
         _recover(whole)
         _check_folder(out, whole, overwrite, own)
@@ -116,7 +123,7 @@ def _check_folder(out: Path, whole: Path, overwrite: bool, own: Collection[str] 
 
 def _check_parent(out: Path) -> None:
     """The nearest of its parents that is there is a folder that can be written."""
-    parent = next(folder for folder in out.absolute().parents if os.path.lexists(folder))
+    parent = nearest_parent(out)
     if not parent.is_dir():
         kind = "dangling link" if parent.is_symlink() else "file"
         raise OutputError(f"{out}: expected a folder to make it in, got the {kind} {parent}; choose another --out")
@@ -167,12 +174,29 @@ def write_case(
         When the folder may not be written (``check_target``), or the disk is full.
     """
     out = Path(out)
-    check_target(out, overwrite=overwrite)
+    with claimed(out):
+        return write_claimed(
+            case, out, overwrite=overwrite, compress=compress, inputs=inputs or {}, run=run, prompt=prompt
+        )
+
+
+def write_claimed(
+    case: Case,
+    out: Path,
+    *,
+    overwrite: bool,
+    compress: bool,
+    inputs: dict[str, InputFile],
+    run: Run | None,
+    prompt: str | None,
+) -> dict[str, Path]:
+    """Write a case as :func:`write_case` does, into a folder that is claimed already."""
+    check_claimed(out, overwrite=overwrite)
     subject = subject_name((case.before.image or case.before.labels).source)
     image, masses = case.before.image is not None, case.masses is not None
     names = file_names(subject, with_image=image, compress=compress, with_masses=masses)
     with whole_folder(out) as partial:
-        record = build_record(case, names, inputs or {}, run or Run(seconds=0.0, started=""), prompt)
+        record = build_record(case, names, inputs, run or Run(seconds=0.0, started=""), prompt)
         _write_files(case, partial, record)
     return {key: out / name for key, name in names.items()}
 
@@ -186,12 +210,12 @@ def whole_folder(out: Path) -> Iterator[Path]:
     OutputError
         When the disk is full or something cannot be written; ``out`` is then as it was.
     """
-    partial = _partial(_whole(out))
+    partial = _partial(whole_path(out))
     made = [folder for folder in partial.parents if not folder.exists()]
     try:
         partial.mkdir(parents=True)
         yield partial
-        _take_place(partial, _whole(out))
+        _take_place(partial, whole_path(out))
     except OutputError as error:
         raise OutputError(str(error).replace(str(partial), str(out))) from error
     except OSError as error:
@@ -202,21 +226,6 @@ def whole_folder(out: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         _drop_empty(made)
-
-
-def _whole(out: Path) -> Path:
-    """Whole path of a folder, so that ``.`` and ``..`` have names of their own; only its last name may be a link.
-
-    Raises
-    ------
-    OutputError
-        When it is the root of the file system.
-    """
-    last = out.name not in ("", "..")
-    whole = Path(os.path.realpath(out.parent), out.name) if last else Path(os.path.realpath(out))
-    if not whole.name:
-        raise OutputError(f"{out}: expected a folder to make, got the root of the file system; choose another --out")
-    return whole
 
 
 def _partial(out: Path) -> Path:
