@@ -26,7 +26,8 @@ class Pathology(BaseModel):
 
     ``kind`` is its name in configurations; of several on one spine, those of an earlier ``stage`` come first. One that
     ``resizes`` bones does not go together with one that is ``sized``: told by sizes that bones have in the scan, or by
-    how far their tissue is stretched.
+    how far their tissue is stretched. Of one whose ``joints_yield``, joints slide and nod a little where its plan would
+    press bones into each other.
 
     Parameters
     ----------
@@ -40,6 +41,7 @@ class Pathology(BaseModel):
     stage: ClassVar[int]
     resizes: ClassVar[bool] = False
     sized: ClassVar[bool] = False
+    joints_yield: ClassVar[bool] = False
 
     allow_implausible: bool = False
 

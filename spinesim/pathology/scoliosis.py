@@ -134,6 +134,7 @@ class Scoliosis(Pathology):
 
     kind: ClassVar[str] = "scoliosis"
     stage: ClassVar[int] = 1
+    joints_yield: ClassVar[bool] = True
 
     cobb_deg: float = Field(ge=0, le=90, allow_inf_nan=False)
     apex: str

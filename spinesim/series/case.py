@@ -19,6 +19,7 @@ from spinesim.anatomy.measure import Measures, measure_spine
 from spinesim.anatomy.plan import Plan
 from spinesim.anatomy.scan import LabelMap, Scan, read_only
 from spinesim.anatomy.vertebra import Spine
+from spinesim.deform.contact import ease_contacts
 from spinesim.deform.deformation import Deformation, build_deformation, carriages_of, divided_bones, warp_scan
 from spinesim.deform.mass import grow_masses
 from spinesim.deform.solids import Solid, build_solids
@@ -292,7 +293,7 @@ def _propose(start: _Start, pathology: BaseModel, aim: Goals) -> Proposal:
         When the spine cannot take it.
     """
     try:
-        return propose(pathology, start.spine, aim, start.seed)
+        return _eased(start, pathology, propose(pathology, start.spine, aim, start.seed))
     except OutOfReachError as refusal:
         goal, *others = aim
         reach = {goal: refusal.nearest} | {name: aim[name] * refusal.nearest / aim[goal] for name in others}
@@ -300,6 +301,19 @@ def _propose(start: _Start, pathology: BaseModel, aim: Goals) -> Proposal:
         native = read_goals(pathology, start.measures, start.measures)[goal]
         nearest = np.floor(measured) if measured > native else np.ceil(measured)
         raise OutOfReachError(refusal.reason, nearest, refusal.unit) from None
+
+
+def _eased(start: _Start, pathology: BaseModel, proposal: Proposal) -> Proposal:
+    """The same with joints that give way where bones would be pressed into each other, if the pathology lets them."""
+    if not getattr(pathology, "joints_yield", False):
+        return proposal
+    solids = {level: start.solids[number] for level, number in start.scan.labels.numbers.items()}
+    plan = ease_contacts(proposal.plan, start.spine, solids)
+    if plan is proposal.plan:
+        return proposal
+    planned, eased = carriages_of(proposal.plan), carriages_of(plan)
+    vertebrae = (v.moved(eased[v.level].motion @ np.linalg.inv(planned[v.level].motion)) for v in proposal.moved)
+    return replace(proposal, plan=plan, moved=replace(proposal.moved, vertebrae=tuple(vertebrae)))
 
 
 def _measure_carried(start: _Start, pathology: BaseModel, proposal: Proposal) -> Goals:
