@@ -8,17 +8,17 @@ from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import solve_triangular
+from scipy.linalg import block_diag, solve_triangular
 from scipy.optimize import lsq_linear
 from scipy.spatial.transform import Rotation
 
 from spinesim.anatomy.grid import apply_affine
 from spinesim.anatomy.levels import Level, region
 from spinesim.anatomy.plan import Motion, Part, Plan, motions_about
-from spinesim.anatomy.vertebra import Spine
-from spinesim.deform.solids import Solid
+from spinesim.anatomy.vertebra import Spine, Vertebra
+from spinesim.deform.solids import BEYOND_MM, Solid
 
-PRESSED_MM = 0.5
+PRESSED_MM = 0.25
 """How deep bones may be pressed into each other: labels are known no better."""
 
 NEAR_MM = 5.0
@@ -36,6 +36,9 @@ LEVEL_RAD = float(np.deg2rad(3.0))
 SLIDE_MM = (0.8, 0.8, 0.4)
 """How far joints slide to the right, forward, and apart (spread, assumed)."""
 
+LONGER_MM = 0.3
+"""How much longer the spine gets by all that slides apart (spread, assumed): bending keeps its length."""
+
 SLIDE_MOST_MM = {"cervical": 1.0, "thoracic": 1.5, "lumbar": 2.0, "sacral": 2.0}
 """How far they slide at most each way, by the lower level: less than half of what is stable."""
 
@@ -50,12 +53,15 @@ def ease_contacts(plan: Plan, spine: Spine, solids: Mapping[Level, Solid]) -> Pl
     """Lead bones apart that a plan presses into each other: levels nod and turn a little, joints slide.
 
     The least change that does it (least squares); the lowest level keeps its place. Where nothing is pressed deeper
-    than ``PRESSED_MM`` nothing changes. Levels that the edge cuts go with their neighbours.
+    than ``PRESSED_MM`` nothing changes. Levels that the edge cuts go with their neighbours; of a divided bone only the
+    arch is looked at.
     """
     ways = {anchor.level: anchor.motion.knots for anchor in plan.anchors if anchor.part in (Part.WHOLE, Part.ARCH)}
     knots = np.stack([ways[level] for level in spine.levels], axis=1)
-    pairs = enumerate(pairwise(solids[level] for level in spine.levels))
-    row = _solve(spine, [_Joint.of(upper, pair, knots[-1]) for upper, pair in pairs], knots[-1])
+    divided = {anchor.level for anchor in plan.anchors if anchor.part is not Part.WHOLE}
+    bones = [_Bone(solids[v.level], v, divided=v.level in divided) for v in spine]
+    joints = [_Joint.of(upper, pair, knots[-1]) for upper, pair in enumerate(pairwise(bones))]
+    row = _solve(spine, joints, knots[-1])
     if not row.any():
         return plan
     times = np.linspace(0, 1, len(knots))
@@ -69,23 +75,44 @@ def ease_contacts(plan: Plan, spine: Spine, solids: Mapping[Level, Solid]) -> Pl
 
 
 @dataclass(frozen=True, eq=False)
+class _Bone:
+    """A bone that moves as a whole, or, where it is ``divided``, its arch: its body goes other ways."""
+
+    solid: Solid
+    vertebra: Vertebra
+    divided: bool
+
+    def points(self) -> Float[np.ndarray, "n 3"]:
+        """Its voxels, as points at rest."""
+        points = self.solid.grid.to_world(np.argwhere(self.solid.depth > 0).astype(float))
+        return points[self.depth(points) > 0]
+
+    def depth(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
+        """Depth (mm) at points at rest; none in a body that goes other ways."""
+        depth = self.solid.at(points)
+        if self.divided:
+            behind = (points - self.vertebra.centre) @ self.vertebra.axes[:, 1] < self.vertebra.back_mm
+            depth = np.where(behind, depth, BEYOND_MM)
+        return depth
+
+
+@dataclass(frozen=True, eq=False)
 class _Joint:
     """Two bones, the upper one first, and the points of each (at rest) that may come to lie in the other."""
 
     upper: int
-    solids: tuple[Solid, Solid]
+    bones: tuple[_Bone, _Bone]
     points: tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "m 3"]]
 
     @classmethod
-    def of(cls, upper: int, solids: tuple[Solid, Solid], poses: Float[np.ndarray, "n 4 4"]) -> _Joint:
+    def of(cls, upper: int, bones: tuple[_Bone, _Bone], poses: Float[np.ndarray, "n 4 4"]) -> _Joint:
         """The joint below the level of a rank, with the points that a plan brings near the other bone."""
         points = []
         for mine, other in ((0, 1), (1, 0)):
-            solid = solids[mine]
-            inside = solid.grid.to_world(np.argwhere(solid.depth > 0).astype(float))
+            inside = bones[mine].points()
             other_from_mine = np.linalg.inv(poses[upper + other]) @ poses[upper + mine]
-            points.append(inside[solids[other].at(apply_affine(other_from_mine, inside)) > -NEAR_MM])
-        return cls(upper, solids, (points[0], points[1]))
+            points.append(inside[bones[other].solid.at(apply_affine(other_from_mine, inside)) > -NEAR_MM])
+        return cls(upper, bones, (points[0], points[1]))
 
     def pressed(
         self, poses: Float[np.ndarray, "n 4 4"]
@@ -93,11 +120,11 @@ class _Joint:
         """How much too deep points lie in the other bone (mm), where (world), and what more a way of the upper adds."""
         found = []
         for mine, other, sign in ((0, 1, 1.0), (1, 0, -1.0)):
-            here, there, solid = poses[self.upper + mine], poses[self.upper + other], self.solids[other]
+            here, there, bone = poses[self.upper + mine], poses[self.upper + other], self.bones[other]
             rest = apply_affine(np.linalg.inv(there) @ here, self.points[mine])
-            too_deep = solid.at(rest) - PRESSED_MM
+            too_deep = bone.depth(rest) - PRESSED_MM
             inside = too_deep > 0
-            slope = sign * _slope(solid, rest[inside]) @ there[:3, :3].T
+            slope = sign * _slope(bone.solid, rest[inside]) @ there[:3, :3].T
             found.append((too_deep[inside], apply_affine(here, self.points[mine][inside]), slope))
         depths, places, slopes = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return depths, places, slopes
@@ -125,7 +152,7 @@ def _solve(spine: Spine, joints: Sequence[_Joint], planned: Float[np.ndarray, "n
             lever = np.cross(places - discs[upper], slopes)
             turned = [lever @ axes[upper][:, [0, 2]], -lever @ axes[lower][:, [0, 2]]]
             deeper = np.hstack([*turned, slopes @ axes[lower]])
-            weight = PUSH * joint.solids[0].grid.voxel_volume_mm3
+            weight = PUSH * joint.bones[0].solid.grid.voxel_volume_mm3
             slots = np.r_[2 * upper : 2 * upper + 4, 2 * count + 3 * upper : 2 * count + 3 * upper + 3]
             square[np.ix_(slots, slots)] += weight * deeper.T @ deeper
             wanted[slots] -= weight * deeper.T @ depths
@@ -146,9 +173,8 @@ def _firmness(spine: Spine) -> tuple[Float[np.ndarray, "h d"], Float[np.ndarray,
     known = np.array([vertebra.measured for vertebra in spine])
     firm = np.where(known[:-1] & known[1:], 1.0, 1e3)
     between, slides = np.repeat(firm, 2)[:, None] * between, np.repeat(firm, 3)[:, None] * slides
-    hold = np.zeros((len(levels) + len(between) + len(slides), 5 * count - 3))
-    hold[: len(levels) + len(between), : 2 * count] = np.vstack([levels, between])
-    hold[len(levels) + len(between) :, 2 * count :] = slides
+    longer = np.tile([0.0, 0.0, 1 / LONGER_MM], count - 1)[None]
+    hold = block_diag(np.vstack([levels, between]), np.vstack([slides, longer]))
     most = [SLIDE_MOST_MM[region(level)] for level in spine.levels[1:]]
     turns = np.full((count, 2), 3 * LEVEL_RAD)
     turns[-1] = 1e-9

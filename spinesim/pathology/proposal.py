@@ -21,13 +21,16 @@ from spinesim.anatomy.vertebra import Spine
 Goals = Mapping[str, float]
 
 
+STRAIN_MM = 0.2
+"""How far a field may stray from a rigid motion over a bone that moves as a whole (RMS), where nothing else is said."""
+
+
 class Pathology(BaseModel):
     """Parameters of a pathology.
 
     ``kind`` is its name in configurations; of several on one spine, those of an earlier ``stage`` come first. One that
     ``resizes`` bones does not go together with one that is ``sized``: told by sizes that bones have in the scan, or by
-    how far their tissue is stretched. Of one whose ``joints_yield``, joints slide and nod a little where its plan would
-    press bones into each other.
+    how far their tissue is stretched.
 
     Parameters
     ----------
@@ -41,7 +44,6 @@ class Pathology(BaseModel):
     stage: ClassVar[int]
     resizes: ClassVar[bool] = False
     sized: ClassVar[bool] = False
-    joints_yield: ClassVar[bool] = False
 
     allow_implausible: bool = False
 
@@ -58,6 +60,28 @@ class Pathology(BaseModel):
     def excuses(self) -> frozenset[str]:
         """Rules of plausibility that it is about to break (``spinesim.series.plausibility``)."""
         return frozenset()
+
+    @property
+    def joints_yield(self) -> bool | None:
+        """Whether joints give way where it would press bones into each other: no, where joints are what it is about.
+
+        None leaves it to what it is combined with.
+        """
+        return False
+
+    @property
+    def strain_mm(self) -> float:
+        """How far the field may stray from rigid motions over bones that move as a whole (RMS)."""
+        return STRAIN_MM
+
+    @property
+    def keeps_bones(self) -> bool:
+        """Whether a bone that is strained farther, or changes its volume, refuses the result; else it is told."""
+        return False
+
+    def smaller(self, share: float) -> Self | None:
+        """The same with whole numbers of about a share of what is asked; None where less cannot be told by a share."""
+        return None
 
     @property
     def goes_alone(self) -> bool:
