@@ -33,11 +33,8 @@ NOD_RAD, TURN_RAD = float(np.deg2rad(2.0)), float(np.deg2rad(1.0))
 LEVEL_RAD = float(np.deg2rad(3.0))
 """How far levels nod and turn beside what was planned (spread, assumed)."""
 
-SLIDE_MM = (0.8, 0.8, 0.4)
-"""How far joints slide to the right, forward, and apart (spread, assumed)."""
-
-LONGER_MM = 0.3
-"""How much longer the spine gets by all that slides apart (spread, assumed): bending keeps its length."""
+SLIDE_MM = 0.8
+"""How far joints slide to a side, and forward or back (spread, assumed)."""
 
 SLIDE_MOST_MM = {"cervical": 1.0, "thoracic": 1.5, "lumbar": 2.0, "sacral": 2.0}
 """How far they slide at most each way, by the lower level: less than half of what is stable."""
@@ -50,7 +47,7 @@ SETTLED = 1e-3
 
 
 def ease_contacts(plan: Plan, spine: Spine, solids: Mapping[Level, Solid]) -> Plan:
-    """Lead bones apart that a plan presses into each other: levels nod and turn a little, joints slide.
+    """Lead bones apart that a plan presses into each other: levels nod and turn, joints slide along their discs.
 
     The least change that does it (least squares); the lowest level keeps its place. Where nothing is pressed deeper
     than ``PRESSED_MM`` nothing changes. Levels that the edge cuts go with their neighbours; of a divided bone only the
@@ -140,7 +137,7 @@ def _slope(solid: Solid, places: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, 
 def _solve(spine: Spine, joints: Sequence[_Joint], planned: Float[np.ndarray, "n 4 4"]) -> Float[np.ndarray, " d"]:
     """How levels and joints yield (see ``_extras``); zeros where no bones are pressed."""
     count = len(spine)
-    row = np.zeros(5 * count - 3)
+    row = np.zeros(4 * count - 2)
     hold, most = _firmness(spine)
     for _ in range(ROUNDS):
         poses = _extras(spine, row, planned) @ planned
@@ -151,9 +148,9 @@ def _solve(spine: Spine, joints: Sequence[_Joint], planned: Float[np.ndarray, "n
             upper, lower = joint.upper, joint.upper + 1
             lever = np.cross(places - discs[upper], slopes)
             turned = [lever @ axes[upper][:, [0, 2]], -lever @ axes[lower][:, [0, 2]]]
-            deeper = np.hstack([*turned, slopes @ axes[lower]])
+            deeper = np.hstack([*turned, slopes @ axes[lower][:, :2]])
             weight = PUSH * joint.bones[0].solid.grid.voxel_volume_mm3
-            slots = np.r_[2 * upper : 2 * upper + 4, 2 * count + 3 * upper : 2 * count + 3 * upper + 3]
+            slots = np.r_[2 * upper : 2 * upper + 4, 2 * count + 2 * upper : 2 * count + 2 * upper + 2]
             square[np.ix_(slots, slots)] += weight * deeper.T @ deeper
             wanted[slots] -= weight * deeper.T @ depths
         root = np.linalg.cholesky(square)
@@ -169,16 +166,15 @@ def _firmness(spine: Spine) -> tuple[Float[np.ndarray, "h d"], Float[np.ndarray,
     count = len(spine)
     levels = np.eye(2 * count) / LEVEL_RAD
     between = np.kron(np.diff(np.eye(count), axis=0), np.diag([1 / NOD_RAD, 1 / TURN_RAD]))
-    slides = np.kron(np.eye(count - 1), np.diag(1 / np.array(SLIDE_MM)))
+    slides = np.eye(2 * count - 2) / SLIDE_MM
     known = np.array([vertebra.measured for vertebra in spine])
     firm = np.where(known[:-1] & known[1:], 1.0, 1e3)
-    between, slides = np.repeat(firm, 2)[:, None] * between, np.repeat(firm, 3)[:, None] * slides
-    longer = np.tile([0.0, 0.0, 1 / LONGER_MM], count - 1)[None]
-    hold = block_diag(np.vstack([levels, between]), np.vstack([slides, longer]))
+    between, slides = np.repeat(firm, 2)[:, None] * between, np.repeat(firm, 2)[:, None] * slides
+    hold = block_diag(np.vstack([levels, between]), slides)
     most = [SLIDE_MOST_MM[region(level)] for level in spine.levels[1:]]
     turns = np.full((count, 2), 3 * LEVEL_RAD)
     turns[-1] = 1e-9
-    return hold, np.concatenate([turns.ravel(), np.repeat(most, 3)])
+    return hold, np.concatenate([turns.ravel(), np.repeat(most, 2)])
 
 
 def _extras(
@@ -187,11 +183,11 @@ def _extras(
     """Motions in the world of levels in some poses that yield.
 
     ``row`` holds how far each level is turned about its own right and superior (radians, from the head down), then how
-    far each joint slides to the right, forward and apart along the lower level's axes (mm). Joints turn about the
-    middle of their discs.
+    far each joint slides to the right and forward along the lower level's axes (mm). Joints turn about the middle of
+    their discs, which keep their heights.
     """
     count = len(spine)
-    turns, slides = row[: 2 * count].reshape(-1, 2), row[2 * count :].reshape(-1, 3)
+    turns, slides = row[: 2 * count].reshape(-1, 2), row[2 * count :].reshape(-1, 2)
     axes, discs = _axes(spine, poses), _discs(spine, poses)
     rotations = Rotation.from_rotvec(np.einsum("nij,nj->ni", axes[:, :, [0, 2]], turns)).as_matrix()
     centres = np.einsum("nij,nj->ni", poses[:, :3, :3], [v.centre for v in spine]) + poses[:, :3, 3]
@@ -199,7 +195,7 @@ def _extras(
         np.einsum("nij,nj->ni", turn, discs - at) + at
         for turn, at in ((rotations[:-1], centres[:-1]), (rotations[1:], centres[1:]))
     )
-    steps = below - above + np.einsum("nij,nj->ni", axes[1:], slides)
+    steps = below - above + np.einsum("nij,nj->ni", axes[1:, :, :2], slides)
     shifts = np.vstack([np.cumsum(steps[::-1], axis=0)[::-1], np.zeros((1, 3))])
     return motions_about(rotations, centres, centres + shifts)
 

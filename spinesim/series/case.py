@@ -10,6 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool
 from pydantic import BaseModel
+from scipy.spatial.transform import Rotation
 
 from spinesim.anatomy.findings import check_order, findings
 from spinesim.anatomy.grid import Grid, apply_affine
@@ -330,7 +331,8 @@ def _propose(start: _Start, pathology: BaseModel, aim: Goals) -> Proposal:
     except OutOfReachError as refusal:
         goal, *others = aim
         reach = {goal: refusal.nearest} | {name: aim[name] * refusal.nearest / aim[goal] for name in others}
-        measured = _measure_carried(start, pathology, propose(pathology, start.spine, reach, start.seed))[goal]
+        planned = _eased(start, pathology, propose(pathology, start.spine, reach, start.seed))
+        measured = _measure_carried(start, pathology, planned)[goal]
         native = read_goals(pathology, start.measures, start.measures)[goal]
         nearest = np.floor(measured) if measured > native else np.ceil(measured)
         raise OutOfReachError(refusal.reason, nearest, refusal.unit) from None
@@ -345,8 +347,11 @@ def _eased(start: _Start, pathology: BaseModel, proposal: Proposal) -> Proposal:
     if plan is proposal.plan:
         return proposal
     planned, eased = carriages_of(proposal.plan), carriages_of(plan)
-    vertebrae = (v.moved(eased[v.level].motion @ np.linalg.inv(planned[v.level].motion)) for v in proposal.moved)
-    return replace(proposal, plan=plan, moved=replace(proposal.moved, vertebrae=tuple(vertebrae)))
+    extra = {level: eased[level].motion @ np.linalg.inv(planned[level].motion) for level in planned}
+    moved = replace(proposal.moved, vertebrae=tuple(v.moved(extra[v.level]) for v in proposal.moved))
+    turned = max(float(Rotation.from_matrix(motion[:3, :3]).magnitude()) for motion in extra.values())
+    details = {**proposal.details, "yielded_deg": float(np.rad2deg(turned))}
+    return replace(proposal, plan=plan, moved=moved, details=details)
 
 
 def _measure_carried(start: _Start, pathology: BaseModel, proposal: Proposal) -> Goals:
