@@ -18,7 +18,7 @@ from spinesim.anatomy.plan import Motion, Part, Plan, motions_about
 from spinesim.anatomy.vertebra import Spine, Vertebra
 from spinesim.deform.solids import BEYOND_MM, Solid
 
-PRESSED_MM = 0.25
+PRESSED_MM = 0.5
 """How deep bones may be pressed into each other: labels are known no better."""
 
 NEAR_MM = 5.0
