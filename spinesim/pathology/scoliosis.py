@@ -50,7 +50,7 @@ OTHER_SIDE: dict[Side, Side] = {"right": "left", "left": "right"}
 STRAIN_SMALL_MM, STRAIN_LARGE_MM, SMALL_DEG = 0.1, 0.2, 60.0
 """How far bones may stray from rigid motions (RMS) in curves up to 60 degrees, and in larger ones (promise 3)."""
 
-LEAST_DEG = 5.0
+LEAST_DEG = 5
 """The smallest curve that is told as one."""
 
 FEWEST_WHOLE = 4
