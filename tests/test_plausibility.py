@@ -13,12 +13,15 @@ from spinesim.anatomy.canal import measure_canals
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.locate import estimate_spine
 from spinesim.anatomy.plan import Mass
+from spinesim.anatomy.scan import Scan
 from spinesim.cli.main import main
-from spinesim.errors import OutOfReachError
+from spinesim.deform.flow import FlowSettings
+from spinesim.errors import OutOfReachError, PathologyError
 from spinesim.pathology.combination import Combination
 from spinesim.pathology.fracture import Fracture
 from spinesim.pathology.lesion import Lesion
 from spinesim.pathology.sagittal import Sagittal
+from spinesim.pathology.scoliosis import Scoliosis
 from spinesim.phantom import PhantomParameters, build_whole_phantom
 from spinesim.series.case import simulate
 from spinesim.series.plausibility import check_case
@@ -42,6 +45,29 @@ def test_what_breaks_a_rule_is_refused_and_on_demand_told_instead(small_phantom)
         simulate(small_phantom, asked)
     case = simulate(small_phantom, asked.allowed())
     assert any(warning.startswith("implausible: no joint is bent forward") for warning in case.warnings)
+
+
+def test_a_curve_that_strains_bones_is_refused_with_a_smaller_one_that_does_not(small_phantom, monkeypatch):
+    scan, asked = Scan(small_phantom.labels), Scoliosis(cobb_deg=40, apex="T9")
+    monkeypatch.setattr("spinesim.pathology.scoliosis.STRAIN_SMALL_MM", 0.004)
+    with pytest.raises(
+        PathologyError, match=r"bones that move as a whole stay rigid .* at T\d+; ask for less \(36 deg"
+    ):
+        simulate(scan, asked)
+    case = simulate(scan, asked.allowed())
+    assert any(warning.startswith("implausible: bones that move as a whole") for warning in case.warnings)
+    assert case.deformation.settings.spacing_mm < FlowSettings().spacing_mm
+
+
+def test_what_strains_bones_more_may_beside_a_curve():
+    curve, slip = (
+        {"kind": "scoliosis", "cobb_deg": 20, "apex": "T9"},
+        {"kind": "spondylolisthesis", "level": "L4", "slip_percent": 30},
+    )
+    assert Combination(pathologies=[curve]).strain_mm == 0.1
+    both = Combination(pathologies=[curve, slip])
+    assert both.strain_mm == 0.3
+    assert both.keeps_bones
 
 
 def test_the_command_line_allows_it_too(small_files, tmp_path):

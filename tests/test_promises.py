@@ -139,12 +139,14 @@ def test_lidc_keeps_every_promise(cobb, direction):
 
 
 @pytest.mark.slow
-def test_verse004_keeps_every_promise():
+@pytest.mark.parametrize(("apex", "cobb"), [("L1", 35), ("T12", 50), ("T12", 65)])
+def test_verse004_keeps_every_promise(apex, cobb):
+    """Its bones touch at the facets, and its end is near: at T12 a curve presses them together."""
     labels = REAL / "verse_cc-by-sa" / "sub-verse004_seg-vert_msk.nii.gz"
     if not labels.exists():
         pytest.skip("the real label map is not here (../shared/data)")
-    case = simulate(spinesim.read_scan(None, labels), spinesim.Scoliosis(cobb_deg=35, apex="L1"))
-    keep_promises(case, rms_mm=0.1)
+    case = simulate(spinesim.read_scan(None, labels), spinesim.Scoliosis(cobb_deg=cobb, apex=apex))
+    keep_promises(case, rms_mm=0.1 if cobb <= 60 else 0.2)
 
 
 def test_a_bone_shifted_along_the_axes_of_its_grid_keeps_its_volume(small_phantom):

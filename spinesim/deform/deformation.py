@@ -105,8 +105,11 @@ def build_deformation(
     output: Grid,
     told: Callable[[str], None] = lambda _: None,
     device: str = CPU,
+    finest_mm: float = np.inf,
 ) -> Deformation:
     """Find a field without folds for a plan; ``device`` is ``cpu`` or one of PyTorch's.
+
+    Its nodes lie as far apart as usual, or ``finest_mm`` if that is less.
 
     Raises
     ------
@@ -116,7 +119,7 @@ def build_deformation(
     with ThreadPoolExecutor(1) as beside:
         held = beside.submit(_surroundings, scan, plan)
         for attempt in ATTEMPTS:
-            settings = attempt.for_travel(plan.travel_mm).for_detail(plan.detail_mm)
+            settings = attempt.for_travel(plan.travel_mm).for_detail(plan.detail_mm).for_nodes(finest_mm)
             told(f"flow: {settings.steps} steps, shell {settings.shell_mm:g} mm, field {settings.spacing_mm:g} mm")
             anchors = _anchors(scan, spine, plan, settings.shell_mm)
             field, mended = unfold(follow_flow([*anchors, *held.result()], output, settings, device))

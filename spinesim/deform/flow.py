@@ -69,6 +69,10 @@ class FlowSettings:
         """The same for anchors that make shapes so fine; nodes are never laid closer than ``FINEST_MM``."""
         return replace(self, detail_mm=max(detail_mm, FINEST_MM))
 
+    def for_nodes(self, spacing_mm: float) -> FlowSettings:
+        """The same with nodes so far apart at most."""
+        return replace(self, spacing_mm=min(self.spacing_mm, spacing_mm))
+
 
 Held = tuple[DistanceMap, Motion | None]
 """An anchor as the flow sees it: its distance map, and its motion, or None for one that holds still."""

@@ -61,6 +61,22 @@ class Combination(Pathology):
         return frozenset[str]().union(*(each.excuses for each in self.pathologies))
 
     @property
+    def joints_yield(self) -> bool:
+        """Where one asks for it and none forbids it."""
+        said = {each.joints_yield for each in self.pathologies}
+        return True in said and False not in said
+
+    @property
+    def keeps_bones(self) -> bool:
+        """Whether one of them does."""
+        return any(each.keeps_bones for each in self.pathologies)
+
+    @property
+    def strain_mm(self) -> float:
+        """What the one leaves that strains bones most."""
+        return max(each.strain_mm for each in self.pathologies)
+
+    @property
     def needs_structures(self) -> bool:
         """Whether one of them does."""
         return any(each.needs_structures for each in self.pathologies)

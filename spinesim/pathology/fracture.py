@@ -152,6 +152,11 @@ class Fracture(Pathology):
         return self.level
 
     @property
+    def joints_yield(self) -> None:
+        """It leaves that to what it is combined with."""
+        return
+
+    @property
     def excuses(self) -> frozenset[str]:
         """A lower body shortens the spine, and what is pushed back narrows the canal."""
         return frozenset({"length", "canal"} if self.retropulsion_mm else {"length"})

@@ -188,6 +188,11 @@ class Lesion(Pathology):
         return bool(self.expansion) and self.at is None
 
     @property
+    def joints_yield(self) -> None:
+        """It leaves that to what it is combined with."""
+        return
+
+    @property
     def excuses(self) -> frozenset[str]:
         """What leaves its bone may grow into the canal."""
         return frozenset({"canal"} if self.breach or self.expansion else ())

@@ -87,6 +87,11 @@ class ProcessFracture(Pathology):
         return f"the {self.process} process of {self.level}"
 
     @property
+    def joints_yield(self) -> None:
+        """It leaves that to what it is combined with."""
+        return
+
+    @property
     def at(self) -> Level:
         """The level."""
         return parse_level(self.level)

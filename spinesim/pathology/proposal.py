@@ -21,6 +21,10 @@ from spinesim.anatomy.vertebra import Spine
 Goals = Mapping[str, float]
 
 
+STRAIN_MM = 0.2
+"""How far a field may stray from a rigid motion over a bone that moves as a whole (RMS), where nothing else is said."""
+
+
 class Pathology(BaseModel):
     """Parameters of a pathology.
 
@@ -56,6 +60,28 @@ class Pathology(BaseModel):
     def excuses(self) -> frozenset[str]:
         """Rules of plausibility that it is about to break (``spinesim.series.plausibility``)."""
         return frozenset()
+
+    @property
+    def joints_yield(self) -> bool | None:
+        """Whether joints give way where it would press bones into each other: no, where joints are what it is about.
+
+        None leaves it to what it is combined with.
+        """
+        return False
+
+    @property
+    def strain_mm(self) -> float:
+        """How far the field may stray from rigid motions over bones that move as a whole (RMS)."""
+        return STRAIN_MM
+
+    @property
+    def keeps_bones(self) -> bool:
+        """Whether a bone that is strained farther, or changes its volume, refuses the result; else it is told."""
+        return False
+
+    def smaller(self, share: float) -> Self | None:
+        """The same with whole numbers of about a share of what is asked; None where less cannot be told by a share."""
+        return None
 
     @property
     def goes_alone(self) -> bool:

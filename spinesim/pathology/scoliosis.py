@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -46,6 +47,12 @@ APART = 3
 
 OTHER_SIDE: dict[Side, Side] = {"right": "left", "left": "right"}
 
+STRAIN_SMALL_MM, STRAIN_LARGE_MM, SMALL_DEG = 0.1, 0.2, 60.0
+"""How far bones may stray from rigid motions (RMS) in curves up to 60 degrees, and in larger ones (promise 3)."""
+
+LEAST_DEG = 5
+"""The smallest curve that is told as one."""
+
 FEWEST_WHOLE = 4
 """Whole vertebrae that a curve needs at least."""
 
@@ -78,7 +85,7 @@ class OtherCurve(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_or_said)
 
-    cobb_deg: float = Field(ge=5, le=90, allow_inf_nan=False)
+    cobb_deg: float = Field(ge=LEAST_DEG, le=90, allow_inf_nan=False)
     apex: str
 
     @model_validator(mode="before")
@@ -176,6 +183,30 @@ class Scoliosis(Pathology):
                     f"{curve.apex}; ask for the largest curve by itself"
                 )
         return also
+
+    @property
+    def joints_yield(self) -> bool:
+        """A side bend of a turned vertebra closes its facets: they give way."""
+        return True
+
+    @property
+    def strain_mm(self) -> float:
+        """What is promised: half as much for curves of a usual size as for large ones."""
+        return STRAIN_SMALL_MM if self.cobb_deg <= SMALL_DEG else STRAIN_LARGE_MM
+
+    @property
+    def keeps_bones(self) -> bool:
+        """Bones stay rigid, or the curve is refused."""
+        return True
+
+    def smaller(self, share: float) -> Self | None:
+        """All curves smaller by a share, none below what may be asked."""
+        cobb_deg = math.floor(share * self.cobb_deg)
+        if cobb_deg < LEAST_DEG:
+            return None
+        by = cobb_deg / self.cobb_deg
+        also = tuple(each.model_copy(update={"cobb_deg": max(by * each.cobb_deg, LEAST_DEG)}) for each in self.also)
+        return self.model_copy(update={"cobb_deg": float(cobb_deg), "also": also})
 
     @property
     def curves(self) -> tuple[Scoliosis | OtherCurve, ...]:

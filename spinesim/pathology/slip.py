@@ -45,6 +45,9 @@ FACETS_BEHIND_MM, FACETS_ASIDE_MM, FACETS_OVER_MM = 3.0, 4.0, 3.0
 ENTERED_MM = 1.5
 """A plane may lie so far in the plate below it: plates are hollow."""
 
+SLIPPED_STRAIN_MM = 0.3
+"""How far the field may stray from a rigid motion (RMS): a rim that is pressed into a plate takes 0.28."""
+
 DETAIL_MM = 2.0
 """Finest shape that a broken arch makes."""
 
@@ -109,6 +112,11 @@ class Spondylolisthesis(Pathology):
     def place(self) -> str:
         """Where it is."""
         return self.level
+
+    @property
+    def strain_mm(self) -> float:
+        """A body that slips by more than half presses its rim into the plate below."""
+        return SLIPPED_STRAIN_MM
 
     @property
     def excuses(self) -> frozenset[str]:

@@ -10,15 +10,16 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool
 from pydantic import BaseModel
+from scipy.spatial.transform import Rotation
 
 from spinesim.anatomy.findings import check_order, findings
 from spinesim.anatomy.grid import Grid, apply_affine
-from spinesim.anatomy.levels import parse_level
 from spinesim.anatomy.locate import estimate_spine
 from spinesim.anatomy.measure import Measures, measure_spine
 from spinesim.anatomy.plan import Plan
 from spinesim.anatomy.scan import LabelMap, Scan, read_only
 from spinesim.anatomy.vertebra import Spine
+from spinesim.deform.contact import ease_contacts
 from spinesim.deform.deformation import Deformation, build_deformation, carriages_of, divided_bones, warp_scan
 from spinesim.deform.mass import grow_masses
 from spinesim.deform.solids import Solid, build_solids
@@ -30,6 +31,7 @@ from spinesim.inpaint.brush import PLAIN, Brush, Inpainting
 from spinesim.inpaint.mask import Reason, Unknown
 from spinesim.pathology.proposal import (
     Goals,
+    Pathology,
     Proposal,
     goals_of,
     propose,
@@ -41,7 +43,7 @@ from spinesim.pathology.proposal import (
 )
 from spinesim.series.fidelity import bone_fidelity
 from spinesim.series.painting import find_painted, paint_case
-from spinesim.series.plausibility import Check, check_case
+from spinesim.series.plausibility import RIGID, Check, check_case
 from spinesim.series.repainting import Repainted, choose_repainting
 
 NEAR = 0.5
@@ -50,8 +52,11 @@ NEAR = 0.5
 SMALLEST_HELD = 10.0
 """Goals below this (in their unit) may be missed with a warning."""
 
-STRAIN_MM = 0.2
-"""RMS distance to the best rigid motion above which a bone is told to be strained."""
+FINER_MM = 2.0
+"""Spacing of the field's nodes where bones are strained on the usual one."""
+
+SMALLER = (0.9, 0.75)
+"""Shares of what was asked that are tried where a result is refused."""
 
 CLOSE = 0.3
 """The same for corrections before the flow."""
@@ -194,6 +199,20 @@ def simulate(
     spine = estimate_spine(scan.labels)
     start = _Start(scan, build_solids(scan.labels), spine, measure_spine(spine), seed)
     pathology = seat(settle(pathology, seed), scan.labels, spine, seed)
+    case = _meet(start, pathology, output, device, told)
+    judged = _plausible(case, lambda: _tried_smaller(start, pathology, output, device))
+    told("painting")
+    return paint_case(judged, inpaint, network, told)
+
+
+def _meet(start: _Start, pathology: BaseModel, output: OutputGrid, device: str, told: Told) -> Case:
+    """Aim until what is measured is what was asked; with a finer field where bones are strained in the usual one.
+
+    Raises
+    ------
+    PathologyError
+        When the spine cannot take it, or a goal is missed.
+    """
     told("planning")
     search, proposal = _rehearse(start, pathology)
     best = None
@@ -210,9 +229,25 @@ def simulate(
             best = case
         if search.least <= NEAR or not np.isfinite(search.least):
             break
-    judged = _plausible(_with_strain(_judged(best or case)))
-    told("painting")
-    return paint_case(judged, inpaint, network, told)
+    case = best or case
+    if any(check.rule == RIGID and check.hard and not check.kept for check in case.checks):
+        case = _carry_out(start, pathology, case.proposal, output, device, told, FINER_MM)
+    return _judged(case)
+
+
+def _tried_smaller(start: _Start, pathology: BaseModel, output: OutputGrid, device: str) -> BaseModel | None:
+    """The same pathology, smaller, that was carried out and broke no hard rule; None where none of a few was."""
+    for share in SMALLER:
+        smaller = pathology.smaller(share) if isinstance(pathology, Pathology) else None
+        if smaller is None:
+            return None
+        try:
+            case = _meet(start, smaller, output, device, lambda _: None)
+        except PathologyError:
+            continue
+        if all(check.kept or not check.hard for check in case.checks):
+            return smaller
+    return None
 
 
 class Search:
@@ -299,14 +334,31 @@ def _propose(start: _Start, pathology: BaseModel, aim: Goals) -> Proposal:
         When the spine cannot take it.
     """
     try:
-        return propose(pathology, start.spine, aim, start.seed)
+        return _eased(start, pathology, propose(pathology, start.spine, aim, start.seed))
     except OutOfReachError as refusal:
         goal, *others = aim
         reach = {goal: refusal.nearest} | {name: aim[name] * refusal.nearest / aim[goal] for name in others}
-        measured = _measure_carried(start, pathology, propose(pathology, start.spine, reach, start.seed))[goal]
+        planned = _eased(start, pathology, propose(pathology, start.spine, reach, start.seed))
+        measured = _measure_carried(start, pathology, planned)[goal]
         native = read_goals(pathology, start.measures, start.measures)[goal]
         nearest = np.floor(measured) if measured > native else np.ceil(measured)
         raise OutOfReachError(refusal.reason, nearest, refusal.unit) from None
+
+
+def _eased(start: _Start, pathology: BaseModel, proposal: Proposal) -> Proposal:
+    """The same with joints that give way where bones would be pressed into each other, if the pathology lets them."""
+    if not getattr(pathology, "joints_yield", False):
+        return proposal
+    solids = {level: start.solids[number] for level, number in start.scan.labels.numbers.items()}
+    plan = ease_contacts(proposal.plan, start.spine, solids)
+    if plan is proposal.plan:
+        return proposal
+    planned, eased = carriages_of(proposal.plan), carriages_of(plan)
+    extra = {level: eased[level].motion @ np.linalg.inv(planned[level].motion) for level in planned}
+    moved = replace(proposal.moved, vertebrae=tuple(v.moved(extra[v.level]) for v in proposal.moved))
+    turned = max(float(Rotation.from_matrix(motion[:3, :3]).magnitude()) for motion in extra.values())
+    details = {**proposal.details, "yielded_deg": float(np.rad2deg(turned))}
+    return replace(proposal, plan=plan, moved=moved, details=details)
 
 
 def _measure_carried(start: _Start, pathology: BaseModel, proposal: Proposal) -> Goals:
@@ -326,11 +378,12 @@ def _carry_out(
     output: OutputGrid,
     device: str,
     told: Told,
+    finest_mm: float = np.inf,
 ) -> Case:
-    """Follow the flow for a proposal, warp the scan, and measure it."""
+    """Follow the flow for a proposal, warp the scan, and measure it; ``finest_mm`` lays the field's nodes closer."""
     scan = start.scan
     grid = _output_grid(scan, proposal.plan, output)
-    deformation = build_deformation(scan, start.spine, proposal.plan, grid, told, device)
+    deformation = build_deformation(scan, start.spine, proposal.plan, grid, told, device, finest_mm)
     told("warping")
     warped, outside = warp_scan(scan, start.solids, deformation, output.interpolation)
     changed = change_tissues(warped, start.spine, proposal.plan.tissues, deformation.field)
@@ -403,8 +456,10 @@ def _judged(case: Case) -> Case:
     return replace(case, warnings=(*case.warnings, *missed))
 
 
-def _plausible(case: Case) -> Case:
+def _plausible(case: Case, tried: Callable[[], BaseModel | None]) -> Case:
     """Let a case that breaks a soft rule pass with a warning, and refuse one that breaks a hard one.
+
+    ``tried`` finds less of the same that keeps them.
 
     Raises
     ------
@@ -416,27 +471,14 @@ def _plausible(case: Case) -> Case:
         return case
     hard = next((check for check in broken if check.hard), None)
     if hard and not getattr(case.pathology, "may_be_implausible", False):
+        less, (goal, *_) = tried(), (*goals_of(case.pathology), "")
+        size = f"{goals_of(less)[goal]:g} {goal.rpartition('_')[2].replace('deg', 'degrees')}" if less else ""
+        remedy = f"ask for less ({size} was tried, and will do)" if less else "ask for less"
         raise PathologyError(
             f"{getattr(case.pathology, 'kind', 'case')}: expected that {hard}; "
-            "ask for less, or take it as it is with --allow-implausible"
+            f"{remedy}, or take it as it is with --allow-implausible"
         )
     return replace(case, warnings=(*case.warnings, *(f"implausible: {check}" for check in broken)))
-
-
-def _with_strain(case: Case) -> Case:
-    """Warn of a bone that should be rigid and was strained."""
-    carriages = carriages_of(case.proposal.plan)
-    strained = {
-        name: rms for name, (rms, _) in case.fidelity.items() if rms > STRAIN_MM and carriages[parse_level(name)].whole
-    }
-    if not strained:
-        return case
-    worst = max(strained, key=lambda name: strained[name])
-    said = (
-        f"{worst} is {strained[worst]:.2f} mm (RMS) off a rigid motion, more than {STRAIN_MM:g}: "
-        "touching bones were pressed together; ask for less, or for a longer curve"
-    )
-    return replace(case, warnings=(*case.warnings, said))
 
 
 def _output_grid(scan: Scan, plan: Plan, output: OutputGrid) -> Grid:

@@ -16,6 +16,7 @@ from spinesim.anatomy.measure import measure_slips
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.deformation import carriages_of
+from spinesim.pathology.proposal import STRAIN_MM
 from spinesim.pathology.rules import LENGTHENING_LIMIT, TWIST_LIMIT_DEG, flexion_limit_deg
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ MEASURED_MM, MEASURED_DEG = 0.5, 1.0
 
 VOLUME_LIMIT = 0.02
 """How much of its volume a bone may gain or lose (promise 3)."""
+
+RIGID = "bones that move as a whole stay rigid"
+"""What the rule about strain is called."""
 
 CANAL_SHARE, CANAL_MM = 0.5, 12.0
 """A canal that keeps less than that share of its depth is closed; below 12 mm it is narrow (stenosis convention)."""
@@ -54,7 +58,8 @@ class Check:
     hard: bool
 
     def __str__(self) -> str:
-        return f"{self.rule} ({self.limit:g} {self.unit}), got {self.value:.1f} {self.unit} at {self.place}"
+        digits = 1 if self.limit >= 1 or not self.limit else 2
+        return f"{self.rule} ({self.limit:g} {self.unit}), got {self.value:.{digits}f} {self.unit} at {self.place}"
 
 
 def check_case(case: Case) -> tuple[Check, ...]:
@@ -69,6 +74,7 @@ def check_case(case: Case) -> tuple[Check, ...]:
         "discs": _discs,
         "length": _length,
         "volume": _volumes,
+        "rigid": _rigid,
         "canal": _canals,
         "growth": _growth,
         "lesion": _lesions,
@@ -166,7 +172,25 @@ def _volumes(case: Case, excused: bool) -> Iterator[Check]:
         if case.after.labels.numbers[level] not in cut
     }
     limits = dict.fromkeys(values, 100 * VOLUME_LIMIT)
-    yield from _worst("bones keep their volume", "percent", values, limits, hard=False)
+    ossified = any(tissue.ossified for tissue in case.proposal.plan.tissues)
+    yield from _worst("bones keep their volume", "percent", values, limits, hard=_keeps_bones(case) and not ossified)
+
+
+def _rigid(case: Case, excused: bool) -> Iterator[Check]:
+    """How far the field strays from rigid motions over bones that move as a whole."""
+    whole = {v.level for v in case.before_spine.whole}
+    values = {
+        level.name: case.fidelity[level.name][0]
+        for level, carriage in carriages_of(case.proposal.plan).items()
+        if carriage.whole and level in whole and level.name in case.fidelity
+    }
+    limits = dict.fromkeys(values, getattr(case.pathology, "strain_mm", STRAIN_MM))
+    yield from _worst(RIGID, "mm RMS", values, limits, hard=_keeps_bones(case))
+
+
+def _keeps_bones(case: Case) -> bool:
+    """Whether bones that are strained or lose volume refuse the result; else it is told."""
+    return bool(getattr(case.pathology, "keeps_bones", False))
 
 
 def _canals(case: Case, excused: bool) -> Iterator[Check]:
