@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
@@ -23,13 +24,14 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 import spinesim
-from spinesim.anatomy.curves import coronal_tilt
+from spinesim.anatomy.curves import coronal_tilt, find_curves
 from spinesim.anatomy.levels import Level, region
 from spinesim.anatomy.measure import measure_discs, measure_spine
-from spinesim.anatomy.vertebra import Spine
+from spinesim.anatomy.vertebra import Spine, Vertebra
 from spinesim.errors import PathologyError
+from spinesim.pathology.curve import curve_at
 from spinesim.pathology.proposal import goals_of, propose, read_goals
-from spinesim.shape.chain import measure_chain, pose_spine
+from spinesim.shape.chain import Chain, measure_chain, pose_spine
 from spinesim.shape.shipped import read_shipped_model
 
 APICES = {"PT": ("T3", "T4"), "MT": ("T7", "T8", "T9"), "TL": ("T12", "L1", "L2")}
@@ -38,6 +40,10 @@ TYPES = {1: ("MT",), 2: ("MT", "PT"), 3: ("MT", "TL"), 4: ("MT", "PT", "TL"), 5:
 
 SMALLER = (0.5, 0.8)
 """Size of the other structural curves, as a share of the largest (assumed)."""
+
+DISC_SPREAD, DISC_SHARED = 0.2, 0.8
+"""Standard deviation of a disc's height as a share of it (Clouthier 2023, Shin 2024), and what share of the variance
+a person's discs have in common (assumed, as for sizes)."""
 
 COBB_DEG = (10.0, 70.0)
 
@@ -96,14 +102,16 @@ def run(seed: int, share: float) -> dict[str, object]:
     try:
         proposal = propose(asked, spine, goals_of(asked), seed)
     except PathologyError as refusal:
-        return said | {"outcome": "refused", "off_deg": "", "variability": "", "broken": str(refusal), "told": ""}
+        empty = {"off_deg": "", "apex_off": "", "variability": "", "broken": str(refusal), "told": ""}
+        return said | {"outcome": "refused", **empty}
     measured = read_goals(asked, measure_spine(proposal.moved), measure_spine(spine))
     off = max(abs(measured[name] - value) for name, value in goals_of(asked).items())
     broken = "; ".join(broken_rules(spine, proposal.moved))
     told = "; ".join(told_rules(spine, proposal.moved, asked))
     outcome = "missed" if off > 1.0 else "broken" if broken else "met"
     taken = proposal.details["variability_taken"]
-    return said | {"outcome": outcome, "off_deg": round(off, 3), "variability": taken, "broken": broken, "told": told}
+    numbers = {"off_deg": round(off, 3), "apex_off": round(apex_off(proposal.moved, asked), 2), "variability": taken}
+    return said | {"outcome": outcome, **numbers, "broken": broken, "told": told}
 
 
 def draw_request(lenke: int, share: float, rng: np.random.Generator) -> spinesim.Scoliosis:
@@ -122,7 +130,31 @@ def draw_adult(rng: np.random.Generator) -> Spine:
     """A healthy adult from C7 to L5."""
     model = read_shipped_model("adult")
     (chain,) = model.sample(1, np.eye(4), rng=rng)
-    return pose_spine(anatomy(), chain.part(model.levels.index(Level.C7), len(model.levels) - 1))
+    size = length_of(chain.lower_from_upper) / length_of(model.mean)
+    bones = Spine(tuple(grown(vertebra, size) for vertebra in anatomy()))
+    chain = vary_discs(chain, bones, rng=rng.spawn(1)[0])
+    return pose_spine(bones, chain.part(model.levels.index(Level.C7), len(model.levels) - 1))
+
+
+def length_of(joints: np.ndarray) -> float:
+    """Length of the line through the centres of a chain's joints, mm."""
+    return float(np.linalg.norm(joints[:, :3, 3], axis=1).sum())
+
+
+def grown(vertebra: Vertebra, size: float) -> Vertebra:
+    """A vertebra of a larger or smaller person: the model's longer spines have larger bones, not only higher discs."""
+    own = vertebra.world_from_vertebra
+    return vertebra.moved(own @ np.diag([size, size, size, 1.0]) @ np.linalg.inv(own))
+
+
+def vary_discs(chain: Chain, bones: Spine, *, rng: np.random.Generator) -> Chain:
+    """Draw how high a person's discs are."""
+    heights = np.array([disc.height_mm for disc in measure_discs(pose_spine(bones, chain))])
+    shared, own = rng.standard_normal(), rng.standard_normal(len(heights))
+    higher = DISC_SPREAD * (np.sqrt(DISC_SHARED) * shared + np.sqrt(1 - DISC_SHARED) * own) * heights
+    joints = chain.lower_from_upper.copy()
+    joints[:, :3, 3] *= (1 + higher / np.linalg.norm(joints[:, :3, 3], axis=1))[:, None]
+    return replace(chain, lower_from_upper=joints)
 
 
 @cache
@@ -132,6 +164,14 @@ def anatomy() -> Spine:
     if found is None:
         raise SystemExit("acceptance: expected plates in the model 'adult', got none; run its recipe again")
     return found
+
+
+def apex_off(spine: Spine, asked: spinesim.Scoliosis) -> float:
+    """How many levels the apex of the worst curve lies from where it was asked."""
+    found, whole = find_curves(spine), [vertebra.level for vertebra in spine.whole]
+    places = [np.mean([whole.index(level) for level in curve.apex_levels]) for curve in asked.curves]
+    curves = [curve_at(found, curve.apex_levels, asked.side_of(curve)) for curve in asked.curves]
+    return max(abs(curve.apex_position - place) for curve, place in zip(curves, places, strict=True) if curve)
 
 
 def broken_rules(before: Spine, after: Spine) -> list[str]:
@@ -243,10 +283,13 @@ def render(rows: Sequence[dict[str, object]]) -> str:
     planned = [row for row in rows if row["outcome"] != "refused"]
     taken = np.array([float(str(row["variability"])) for row in planned])
     met = sum(row["outcome"] == "met" for row in planned)
+    off, apices = (np.array([float(str(row[name])) for row in planned]) for name in ("off_deg", "apex_off"))
     lines += [
         "",
         f"Of {len(planned)} planned spines {100 * met / len(planned):.1f} % meet all; they have"
         f" {taken.mean():.2f} of the drawn difference on average, {100 * (taken == 0).mean():.0f} % none of it.",
+        f"Half within {np.median(off):.2f}°, 95 % within {np.quantile(off, 0.95):.2f}°, all within {off.max():.2f}°."
+        f" Apices: {100 * (apices <= 1).mean():.0f} % within one level, {100 * (apices <= 2).mean():.0f} % within two.",
         "",
         f"Soft rules, in percent of the planned spines: {_shares(planned, 'told')}.",
         f"Hard rules that were broken: {_shares(planned, 'broken')}.",
