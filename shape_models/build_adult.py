@@ -60,7 +60,9 @@ def main() -> None:
     parser.add_argument("--centroids", type=Path, help="folder with payer_verse2019_landmarks.csv and its sister")
     folder = parser.parse_args().centroids
     if folder is not None:
-        write_correlation(correlate(read_centroids(folder)))
+        joints = joints_of(read_centroids(folder))
+        write_correlation(correlate(joints))
+        print("left out one by one: {:.1f} degrees, their mean {:.1f}".format(*leave_one_out(joints)))  # noqa: T201
     model, anatomy = build_adult()
     scores = score(model, anatomy, 4000)
     ship("adult", model, scores, (*HEADER, WITHIN))
@@ -80,8 +82,8 @@ def read_centroids(folder: Path) -> Float[np.ndarray, "n 24 3"]:
     return np.concatenate(cases)
 
 
-def correlate(centroids: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "m m"]:
-    """Correlation of the forward turns of neighbouring joints, from scans that each show a part of the spine.
+def joints_of(centroids: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n m"]:
+    """Forward turns of neighbouring joints (degrees) in scans that each show a part of the spine.
 
     A level leans as the mean of the lines to its neighbours does, so joints are seen through a window of three levels.
     """
@@ -91,10 +93,27 @@ def correlate(centroids: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "m m"
     lean = np.concatenate([(lines[:, :-1] + lines[:, 1:]) / 2, lines[:, -1:]], axis=1)  # C2 to L5
     joints = (lean[:, :-1] - lean[:, 1:])[:, 1:]  # from C3 on C4 to L4 on L5
     joints[np.abs(joints - np.nanmedian(joints, axis=0)) > STEEPEST_DEG] = np.nan
-    joints = joints[np.isfinite(joints).sum(axis=1) >= 3]
+    return joints[np.isfinite(joints).sum(axis=1) >= 3]
+
+
+def correlate(joints: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "m m"]:
+    """Correlation of joints that rows show in part."""
     covariance = fit_gaussian(joints, MODES).covariance()
     sd = np.sqrt(np.diag(covariance))
     return covariance / np.outer(sd, sd)
+
+
+def leave_one_out(joints: Float[np.ndarray, "n m"]) -> tuple[float, float]:
+    """Tell each joint of a scan from its others, by a fit to all other scans: RMS misses (degrees), and the mean's."""
+    told, plain = [], []
+    for rank, row in enumerate(joints):
+        fitted = fit_gaussian(np.delete(joints, rank, axis=0), MODES)
+        for joint in np.flatnonzero(np.isfinite(row)):
+            hidden = row.copy()
+            hidden[joint] = np.nan
+            told.append(row[joint] - fitted.inverse(fitted.transform(hidden))[joint])
+            plain.append(row[joint] - fitted.mean[joint])
+    return float(np.sqrt(np.mean(np.square(told)))), float(np.sqrt(np.mean(np.square(plain))))
 
 
 def write_correlation(correlation: Float[np.ndarray, "m m"]) -> None:

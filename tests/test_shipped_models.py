@@ -121,7 +121,9 @@ def test_spreads_of_sums_are_met_by_the_nearest_covariance_or_refused():
 def test_the_correlation_that_is_kept_is_that_of_the_centroids():
     if not CENTROIDS.is_dir():
         pytest.skip("the VerSe centroids are not here (../shared/data)")
-    assert_allclose(ADULT.correlate(ADULT.read_centroids(CENTROIDS)), ADULT.read_correlation(), atol=2e-3)
+    assert_allclose(
+        ADULT.correlate(ADULT.joints_of(ADULT.read_centroids(CENTROIDS))), ADULT.read_correlation(), atol=2e-3
+    )
 
 
 @pytest.mark.slow
