@@ -188,7 +188,7 @@ def best_solution(task: CurveTask, cobb: Cobbs) -> CurveSolution:
     """Solve with the usual end vertebrae; where that will not do, widen the curves or smooth single levels out.
 
     Of the tries the first that keeps the hard rules and meets sizes and apices is taken, else the one that comes
-    closest. Where none keeps the rules, every disc is filled as far as it can be.
+    closest. Where none of several curves keeps the rules, every disc is filled as far as it can be.
     """
     tries: list[CurveSolution] = []
     for gentle in GENTLENESS:
@@ -210,8 +210,12 @@ def _layouts(task: CurveTask, shifts: tuple[int, ...]) -> list[tuple[CurveShape,
 
 
 def _filled(task: CurveTask, cobb: Cobbs, best: CurveSolution) -> CurveSolution:
-    """Where a solution breaks a rule or misses a size, solve with discs filled, ever farther, until one will do."""
-    if not best.broken and best.size_off_deg(cobb) <= FAR_OFF_DEG:
+    """Where a solution breaks a rule or misses a size, solve with discs filled, ever farther, until one will do.
+
+    Only beside other curves, which share their levels: a single curve that does not fit its own is refused, as bones of
+    a short scan that was filled so strained by half a millimetre.
+    """
+    if len(task.curves) == 1 or (not best.broken and best.size_off_deg(cobb) <= FAR_OFF_DEG):
         return best
     for filling in FILLINGS:
         for shapes in _layouts(task, FAR_SHIFTS):
