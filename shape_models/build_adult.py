@@ -1,6 +1,6 @@
-"""Recipe of the model ``adult``: C3 to L5 of healthy adults.
+"""Recipe of the model ``adult``: C3 to S of healthy adults.
 
-python -m spinesim.shape_models.build_adult                      writes adult.npz and adult_scores.csv beside itself
+python -m spinesim.shape_models.build_adult                      writes adult.npz, adult_scores.csv and adult.md's table
 python -m spinesim.shape_models.build_adult --centroids FOLDER   first makes its correlations of VerSe's centroids
 """
 
@@ -16,26 +16,36 @@ from jaxtyping import Float
 
 from spinesim.anatomy.levels import USUAL, Level, parse_level, region
 from spinesim.anatomy.vertebra import Spine
-from spinesim.shape.constraints import measure_posture
+from spinesim.shape.constraints import Posture, measure_posture
 from spinesim.shape.latent import fit_gaussian
-from spinesim.shape.population import Spread, build_pose_model
+from spinesim.shape.population import Spread, build_pose_model, meet_spreads
 from spinesim.shape.pose_model import PoseModel
 
-from .published import HERE, add_up, fading, published_spine, read_rows, ship  # noqa: TID251 - relative, as it must be
+from .published import (  # noqa: TID251 - relative, as it must be
+    HEADER,
+    HERE,
+    PLATE_MM,
+    add_up,
+    fading,
+    published_spine,
+    read_rows,
+    ship,
+)
 
-LEVELS = tuple(level for level in USUAL if Level.C3 <= level <= Level.L5)
+LEVELS = tuple(level for level in USUAL if Level.C3 <= level <= Level.S)
 CASES = 193
 """Scans that the correlations are of; the spreads are of others."""
 
-KYPHOSIS_T1_T12_SD = 12.7
-"""Of 69 healthy adolescents, standing (Scoliosis Spinal Disord 2018 Table 2)."""
+CHEST_SD = 3.5
+"""What a thoracic joint nods before its sums are brought to their published spreads (12.7 degrees from T1 to T12)."""
 
-SEGMENT_SD = {Level.L1: 3.6, Level.L2: 4.1, Level.L3: 4.2, Level.L4: 5.1}
-"""SD of the lordosis from a level to the next, 324 adults, standing (Sci Rep 2022 s41598-022-21840-x Table 2)."""
+CERVICAL_SD, LUMBAR_SD, TILT_SD, ROTATION_SD, SIZE, JOINT_MM = 4.0, 5.0, 1.3, 1.5, 0.05, 0.2
+"""Assumed: what a cervical joint nods, and a lumbar one before its published spread is given to it; tilt and axial
+rotation of a level (coronal curves stay below 10 degrees); SD of the spine's length; rest of each number of a row."""
 
-CERVICAL_SD, TILT_SD, ROTATION_SD, SIZE, JOINT_MM = 4.0, 1.3, 1.5, 0.05, 0.2
-"""Assumed: what a cervical joint nods; tilt and axial rotation of a level (coronal curves stay below 10 degrees); SD of
-the spine's length; rest of each number of a row."""
+WITHIN = "within 10 % or the published standard error"
+TABLE_BEGINS, TABLE_ENDS = "<!-- made by build_adult.py -->", "<!-- until here -->"
+"""What the table of the card stands between."""
 
 MODES = 5
 """Of the correlations between joints."""
@@ -50,9 +60,16 @@ def main() -> None:
     parser.add_argument("--centroids", type=Path, help="folder with payer_verse2019_landmarks.csv and its sister")
     folder = parser.parse_args().centroids
     if folder is not None:
-        write_correlation(correlate(read_centroids(folder)))
+        joints = joints_of(read_centroids(folder))
+        write_correlation(correlate(joints))
+        print("left out one by one: {:.1f} degrees, their mean {:.1f}".format(*leave_one_out(joints)))  # noqa: T201
     model, anatomy = build_adult()
-    ship("adult", model, score(model, anatomy, 4000))
+    scores = score(model, anatomy, 4000)
+    ship("adult", model, scores, (*HEADER, WITHIN))
+    card = HERE / "adult.md"
+    before, begins, rest = card.read_text(encoding="utf-8").partition(TABLE_BEGINS)
+    _, ends, after = rest.partition(TABLE_ENDS)
+    card.write_text(f"{before}{begins}\n\n{render(scores)}\n{ends}{after}", encoding="utf-8")
 
 
 def read_centroids(folder: Path) -> Float[np.ndarray, "n 24 3"]:
@@ -65,8 +82,8 @@ def read_centroids(folder: Path) -> Float[np.ndarray, "n 24 3"]:
     return np.concatenate(cases)
 
 
-def correlate(centroids: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "m m"]:
-    """Correlation of the forward turns of neighbouring joints, from scans that each show a part of the spine.
+def joints_of(centroids: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "n m"]:
+    """Forward turns of neighbouring joints (degrees) in scans that each show a part of the spine.
 
     A level leans as the mean of the lines to its neighbours does, so joints are seen through a window of three levels.
     """
@@ -76,15 +93,32 @@ def correlate(centroids: Float[np.ndarray, "n 24 3"]) -> Float[np.ndarray, "m m"
     lean = np.concatenate([(lines[:, :-1] + lines[:, 1:]) / 2, lines[:, -1:]], axis=1)  # C2 to L5
     joints = (lean[:, :-1] - lean[:, 1:])[:, 1:]  # from C3 on C4 to L4 on L5
     joints[np.abs(joints - np.nanmedian(joints, axis=0)) > STEEPEST_DEG] = np.nan
-    joints = joints[np.isfinite(joints).sum(axis=1) >= 3]
+    return joints[np.isfinite(joints).sum(axis=1) >= 3]
+
+
+def correlate(joints: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "m m"]:
+    """Correlation of joints that rows show in part."""
     covariance = fit_gaussian(joints, MODES).covariance()
     sd = np.sqrt(np.diag(covariance))
     return covariance / np.outer(sd, sd)
 
 
+def leave_one_out(joints: Float[np.ndarray, "n m"]) -> tuple[float, float]:
+    """Tell each joint of a scan from its others, by a fit to all other scans: RMS misses (degrees), and the mean's."""
+    told, plain = [], []
+    for rank, row in enumerate(joints):
+        fitted = fit_gaussian(np.delete(joints, rank, axis=0), MODES)
+        for joint in np.flatnonzero(np.isfinite(row)):
+            hidden = row.copy()
+            hidden[joint] = np.nan
+            told.append(row[joint] - fitted.inverse(fitted.transform(hidden))[joint])
+            plain.append(row[joint] - fitted.mean[joint])
+    return float(np.sqrt(np.mean(np.square(told)))), float(np.sqrt(np.mean(np.square(plain))))
+
+
 def write_correlation(correlation: Float[np.ndarray, "m m"]) -> None:
     """Write the one thing that is kept of the centroids."""
-    names = [f"{upper.name}-{lower.name}" for upper, lower in zip(LEVELS, LEVELS[1:], strict=False)]
+    names = [f"{upper.name}-{lower.name}" for upper, lower in zip(LEVELS[:-1], LEVELS[1:-1], strict=False)]
     lines = [
         "# Correlation of the forward turns of neighbouring joints, fitted to vertebral centroids of 193 CT scans of",
         "# VerSe 2019 and 2020 (Sekuboyina et al. 2021, Med Image Anal 73:102166; centroids by Payer et al.),",
@@ -100,68 +134,105 @@ def read_correlation() -> Float[np.ndarray, "m m"]:
     rows = read_rows(HERE / "sagittal_correlation.csv")
     joints = [row["joint"] for row in rows]
     found = np.array([[float(row[joint]) for joint in joints] for row in rows])
-    assert [parse_level(joint.split("-")[0]) for joint in joints] == list(LEVELS[:-1])  # noqa: S101
+    assert [parse_level(joint.split("-")[0]) for joint in joints] == list(LEVELS[:-2])  # noqa: S101
     return (found + found.T) / 2
 
 
 def build_adult() -> tuple[PoseModel, Spine]:
     """The model, and the mean spine whose plates its angles are read with."""
     mean, count = published_spine(LEVELS), len(LEVELS)
-    nod = add_up(joint_spread(read_correlation()))
+    nod = add_up(joint_spread(read_correlation(), mean))
     turn = np.deg2rad(ROTATION_SD) ** 2 * fading(count)
     spread = Spread(np.deg2rad(TILT_SD) ** 2 * fading(count), nod, turn, np.zeros((count, count)), SIZE, JOINT_MM)
     return build_pose_model(mean, spread, CASES), mean
 
 
-def joint_spread(correlation: Float[np.ndarray, "m m"]) -> Float[np.ndarray, "m m"]:
-    """Covariance of the joints' forward turns (rad^2): published spreads, correlated as the scans are."""
-    uppers = LEVELS[:-1]
-    sd = np.array([SEGMENT_SD.get(level, CERVICAL_SD) for level in uppers])
-    chest = np.array([region(level) == "thoracic" for level in uppers])
-    sd[chest] = 1.0
-    within = slice(uppers.index(Level.T1), uppers.index(Level.T12))
-    sd[chest] = KYPHOSIS_T1_T12_SD / np.sqrt(correlation[within, within].sum())
-    return np.outer(sd, sd) * np.deg2rad(np.deg2rad(correlation))
+def joint_spread(correlation: Float[np.ndarray, "m m"], mean: Spine) -> Float[np.ndarray, "j j"]:
+    """Covariance of the joints' forward turns (rad^2): correlated as in the scans, as near as published spreads leave.
+
+    The joint on the sacrum, which the centroids do not show, begins without correlation.
+    """
+    first = {"cervical": CERVICAL_SD, "thoracic": CHEST_SD, "lumbar": LUMBAR_SD}
+    sd = np.array([first[region(level)] for level in LEVELS[:-1]])
+    whole = np.eye(len(sd))
+    whole[:-1, :-1] = correlation
+    rows = [row for row in read_published() if row["used"] in ("sd", "both")]
+    weights = np.stack([sums_of(row, mean) for row in rows])
+    spreads = np.array([float(row["sd_deg"]) for row in rows])
+    return np.deg2rad(np.deg2rad(meet_spreads(whole * np.outer(sd, sd), weights, spreads)))
 
 
-def score(model: PoseModel, anatomy: Spine, count: int) -> list[tuple[str, str, str]]:
-    """Draw spines and hold their angles against published ones: quantity, published, model."""
+def read_published() -> list[dict[str, str]]:
+    """Published angles of healthy people, a row each."""
+    return read_rows(HERE / "published_alignment.csv")
+
+
+def sums_of(row: dict[str, str], mean: Spine) -> Float[np.ndarray, " j"]:
+    """Weights of the joints' forward turns that sum up to the change of a published angle."""
+    if row["kind"] == "slope":  # what the sacrum leans, less what the line to C7 does, which is held upright
+        line = _line_to_the_sacrum(mean)
+        return -(line @ np.triu(np.ones((len(line), len(line) - 1))))
+    upper, lower = (LEVELS.index(parse_level(row[end])) for end in ("upper", "lower"))
+    ranks = np.arange(len(LEVELS) - 1)
+    return 1.0 * ((ranks >= upper) & (ranks < lower))
+
+
+def _line_to_the_sacrum(mean: Spine) -> Float[np.ndarray, " n"]:
+    """Share that each level's lean has in the lean of the line from the sacrum to C7."""
+    centres = np.array([mean[Level.S].superior.centre if v.level == Level.S else v.centre for v in mean])
+    steps = np.linalg.norm(np.diff(centres, axis=0), axis=1) * (np.arange(len(mean) - 1) >= LEVELS.index(Level.C7))
+    shares = (np.append(steps, 0.0) + np.append(0.0, steps)) / 2
+    return shares / shares.sum()
+
+
+def score(model: PoseModel, anatomy: Spine, count: int) -> list[tuple[str, ...]]:
+    """Draw spines and hold their angles against published ones: quantity, published, model, within."""
     chains = model.sample(count, np.eye(4), rng=np.random.default_rng(1))
     posture = measure_posture(anatomy, np.stack([chain.poses() for chain in chains]))
-    lean, rank = np.rad2deg(posture.sagittal), posture.rank
-
-    def angle(upper: Level, lower: Level, plate: int) -> np.ndarray:
-        return lean[:, rank(upper), 0] - lean[:, rank(lower), plate]
-
-    def row(name: str, published: str, got: np.ndarray) -> tuple[str, str, str]:
-        return name, published, f"{got.mean():.1f} +- {got.std():.1f}"
-
-    rows = [
-        row("kyphosis T1-T12 (deg)", "44.2 (Harrison 2002); SD 12.7", angle(Level.T1, Level.T12, 1)),
-        row("kyphosis T2-T11 (deg)", "39.9 (Harrison 2002)", angle(Level.T2, Level.T11, 1)),
-        row("kyphosis T3-T10 (deg)", "33.3 (Harrison 2002)", angle(Level.T3, Level.T10, 1)),
-        row("kyphosis T5-T12 (deg)", "32.9 +- 15.0 (adolescents)", angle(Level.T5, Level.T12, 1)),
-        row("lordosis L1-L5 (deg)", "46.0 +- 9.1 (adolescents)", -angle(Level.L1, Level.L5, 1)),
+    rows: list[tuple[str, ...]] = [
+        _held(row, _angles(row, posture, anatomy[Level.S].depth_mm)) for row in read_published()
     ]
-    means = {Level.L1: 1.2, Level.L2: 5.9, Level.L3: 9.1, Level.L4: 12.7}
-    rows += [
-        row(
-            f"lordosis {upper.name}-{lower.name} (deg)",
-            f"{means[upper]} +- {SEGMENT_SD[upper]} (Sci Rep 2022)",
-            -angle(upper, lower, 0),
-        )
-        for upper, lower in _neighbours(tuple(means))
-    ]
-    first, last = np.triu_indices(len(LEVELS), 1)
-    tilt = np.rad2deg(posture.coronal.mean(axis=2))
+    first, last = np.triu_indices(len(LEVELS) - 1, 1)
+    tilt = np.rad2deg(posture.coronal[:, :-1].mean(axis=2))
     cobb = np.abs(tilt[:, last] - tilt[:, first]).max(axis=1)
-    rows.append(("largest coronal angle, 95 % quantile (deg)", "below 10 (healthy)", f"{np.quantile(cobb, 0.95):.1f}"))
-    return rows
+    straight = float(np.quantile(cobb, 0.95))
+    return [*rows, ("largest coronal angle, 95 % quantile (deg)", "below 10 (healthy)", f"{straight:.1f}", "")]
 
 
-def _neighbours(uppers: Sequence[Level]) -> list[tuple[Level, Level]]:
-    """Each level with the one below it."""
-    return [(level, LEVELS[LEVELS.index(level) + 1]) for level in uppers]
+def _angles(row: dict[str, str], posture: Posture, depth_mm: float) -> Float[np.ndarray, " b"]:
+    """A published angle, as drawn spines have it (degrees).
+
+    The slope of the sacrum is told from the line from the back of its plate to C7: the plumb line of who stands.
+    """
+    lean = np.rad2deg(posture.sagittal)
+    upper, lower = (posture.rank(parse_level(row[end])) for end in ("upper", "lower"))
+    if row["kind"] == "slope":
+        tilt = posture.sagittal[:, lower, :1]
+        up, forward = np.hstack([np.sin(tilt), np.cos(tilt)]), np.hstack([np.cos(tilt), -np.sin(tilt)])
+        corner = posture.centres[:, lower, 1:] + PLATE_MM * up - depth_mm / 2 * forward
+        line = posture.centres[:, posture.rank(Level.C7), 1:] - corner
+        return lean[:, lower, 0] - np.rad2deg(np.arctan2(line[:, 0], line[:, 1]))
+    kyphosis = lean[:, upper, 0] - lean[:, lower, 0 if row["kind"] == "segment" or row["lower"] == "S" else 1]
+    return kyphosis if row["quantity"] == "kyphosis" else -kyphosis
+
+
+def _held(row: dict[str, str], got: Float[np.ndarray, " b"]) -> tuple[str, ...]:
+    """Hold a drawn angle against a published one: within a tenth of it, or within the standard error."""
+    mean, sd, people = (float(row[column] or "nan") for column in ("mean_deg", "sd_deg", "n"))
+    name = row["quantity"] if row["kind"] == "slope" else f"{row['quantity']} {row['upper']}-{row['lower']}"
+    verdicts = [("mean", abs(got.mean() - mean) <= np.fmax(abs(mean) / 10, sd / np.sqrt(people)))]
+    if np.isfinite(sd):
+        verdicts.append(("SD", abs(got.std() - sd) <= max(sd / 10, sd / np.sqrt(2 * people))))
+    published = f"{mean:.1f}" + (f" +- {sd:.1f}" if np.isfinite(sd) else "")
+    people_of = f"{row['population']}, n = {row['n']}, {row['position']}: {row['source']}, {row['confidence']}"
+    words = ", ".join(f"{what} {'yes' if within else 'no'}" for what, within in verdicts)
+    return f"{name} (deg)", f"{published} ({people_of})", f"{got.mean():.1f} +- {got.std():.1f}", words
+
+
+def render(scores: Sequence[tuple[str, ...]]) -> str:
+    """The scores as a table in Markdown, as the card has it."""
+    lines = [" | ".join((*HEADER, WITHIN)), "|".join(["---"] * 4), *(" | ".join(row) for row in scores)]
+    return "\n".join(f"| {line} |" if "---" not in line else f"|{line}|" for line in lines).replace("+-", "±") + "\n"
 
 
 if __name__ == "__main__":

@@ -30,6 +30,9 @@ FILMS = 607
 KYPHOSIS_T5_T12, LORDOSIS_L1_L5 = (24.9, 15.8), (46.4, 13.2)
 """Mean and SD of 458 adolescents with idiopathic scoliosis, standing (Scoliosis Spinal Disord 2018 Table 2)."""
 
+LONGER_KYPHOSES = {Level.T1: "34.1 +- 17.1", Level.T4: "27.1 +- 18.8"}
+"""The same down to T12 from levels farther up, told beside what the model draws; it is not built with them."""
+
 ROTATION_PER_COBB = {"thoracic": 0.28, "lumbar": 0.17}
 """Apical rotation per degree of Cobb, lying (Brink 2017, 62 patients, supine MRI)."""
 
@@ -72,6 +75,7 @@ class Drawn:
     apex: Int[np.ndarray, " b"]
     tilt_rad: Float[np.ndarray, "b n"]
     kyphosis_deg: Float[np.ndarray, " b"]
+    longer_kyphoses_deg: Float[np.ndarray, "2 b"]
     lordosis_deg: Float[np.ndarray, " b"]
     apical_turn_deg: Float[np.ndarray, " b"]
 
@@ -288,6 +292,7 @@ def draw(model: PoseModel, anatomy: Spine, count: int, seed: int) -> Drawn:
         apex,
         tilts,
         lean[:, rank(Level.T5), 0] - lean[:, rank(Level.T12), 1],
+        np.stack([lean[:, rank(upper), 0] - lean[:, rank(Level.T12), 1] for upper in LONGER_KYPHOSES]),
         lean[:, rank(Level.L5), 1] - lean[:, rank(Level.L1), 0],
         np.rad2deg(posture.turned[np.arange(count), apex]),
     )
@@ -312,6 +317,8 @@ def score(model: PoseModel, anatomy: Spine, count: int) -> list[tuple[str, str, 
         ("lordosis L1-L5 (deg)", LORDOSIS_L1_L5, drawn.lordosis_deg),
     ):
         rows.append((name, f"{mean} +- {sd}", f"{got.mean():.1f} +- {got.std():.1f}"))
+    for (upper, published), got in zip(LONGER_KYPHOSES.items(), drawn.longer_kyphoses_deg, strict=True):
+        rows.append((f"kyphosis {upper.name}-T12 (deg, not used)", published, f"{got.mean():.1f} +- {got.std():.1f}"))
     for part, slope in drawn.rotation_per_cobb().items():
         rows.append((f"apical rotation per Cobb, {part}", f"{ROTATION_PER_COBB[part]}", f"{slope:.2f}"))
     thoracic = drawn.apex < drawn.levels.index(Level.T12)

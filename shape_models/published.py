@@ -19,6 +19,9 @@ from spinesim.shape.pose_model import PoseModel
 
 HERE = Path(__file__).resolve().parent
 
+PLATE_MM = 15.0
+"""How far the centre of a sacrum lies below its plate, as where scans are measured."""
+
 REACH = 2.5
 """Levels over which neighbours vary together where nothing is published (assumed)."""
 
@@ -26,12 +29,26 @@ REACH = 2.5
 def published_spine(levels: Sequence[Level]) -> Spine:
     """The adult of the published dimensions and alignment, some of its levels (world RAS, mm)."""
     column = build_column()
-    return Spine(tuple(_vertebra(level, column.poses[level], column.dimensions[level]) for level in levels))
+    bones = [level for level in levels if level != Level.S]
+    found = [_vertebra(level, column.poses[level], column.dimensions[level]) for level in bones]
+    return Spine((*found, *([_sacrum(column.poses[Level.S], found[-1])] if Level.S in levels else [])))
+
+
+def _sacrum(pose: Pose, above: Vertebra) -> Vertebra:
+    """The sacrum as :func:`spinesim.estimate_spine` tells it: its plate, a centre 15 mm below, as wide as L5."""
+    axes, plate = _axes(pose), np.array([0.0, pose.y_mm, pose.z_mm])
+    up = axes[:, 2]
+    plates = EndPlate(plate, up), EndPlate(plate - 2 * PLATE_MM * up, up)
+    return Vertebra(Level.S, plate - PLATE_MM * up, axes, *plates, above.width_mm, above.depth_mm, measured=True)
+
+
+def _axes(pose: Pose) -> Float[np.ndarray, "3 3"]:
+    c, s = np.cos(pose.lean), np.sin(pose.lean)
+    return np.array([[1.0, 0, 0], [0, c, s], [0, -s, c]])
 
 
 def _vertebra(level: Level, pose: Pose, dims: Dimensions) -> Vertebra:
-    c, s = np.cos(pose.lean), np.sin(pose.lean)
-    axes = np.array([[1.0, 0, 0], [0, c, s], [0, -s, c]])
+    axes = _axes(pose)
     centre, half = np.array([0.0, pose.y_mm, pose.z_mm]), body_wedge(dims) / 2
     upper, lower = (
         EndPlate(centre + sign * dims.height / 2 * axes[:, 2], axes @ [0.0, np.sin(sign * half), np.cos(half)])
@@ -46,11 +63,14 @@ def read_rows(table: Traversable) -> list[dict[str, str]]:
     return list(csv.DictReader(line for line in lines if not line.startswith("#")))
 
 
-def ship(name: str, model: PoseModel, scores: Sequence[tuple[str, str, str]]) -> None:
+HEADER = ("quantity", "published", "model")
+
+
+def ship(name: str, model: PoseModel, scores: Sequence[tuple[str, ...]], header: tuple[str, ...] = HEADER) -> None:
     """Write a model and its scores beside the recipes, and print the scores."""
     write_pose_model(model, HERE / f"{name}.npz")
     with (HERE / f"{name}_scores.csv").open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream).writerows([("quantity", "published", "model"), *scores])
+        csv.writer(stream).writerows([header, *scores])
     for row in scores:
         print(*row, sep="\t")  # noqa: T201
 

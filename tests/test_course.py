@@ -61,6 +61,16 @@ def test_joints_that_would_bend_too_far_leave_it_to_their_neighbours(course):
     assert np.isclose(row @ held.row(), 0.8)
 
 
+def test_tilts_within_bounds_meet_what_is_asked_and_are_the_free_ones_where_the_bounds_are_wide(course):
+    row, asked = lower_over_upper(course, Level.T5, Level.L1), np.array([0.8])
+    wide, tight = np.full(len(LEVELS) - 1, 2.0), np.full(len(LEVELS) - 1, 0.105)
+    free = course.meet(row, asked).tilt
+    assert np.allclose(course.tilts_within(row, asked, -wide, wide), free, atol=2e-3)
+    held = course.tilts_within(row, asked, -tight, tight)
+    assert np.abs(np.diff(held)).max() < 0.105 + 1e-9
+    assert np.isclose(row[:, : len(LEVELS)] @ held, 0.8, atol=1e-4)
+
+
 def test_drawn_courses_have_the_covariance(course):
     rng = np.random.default_rng(1)
     drawn = np.array([course.draw(rng=rng).row() for _ in range(1500)])

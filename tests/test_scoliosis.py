@@ -12,7 +12,7 @@ from spinesim.anatomy.curves import coronal_tilt
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.measure import axial_rotation, measure_spine
 from spinesim.errors import PathologyError
-from spinesim.pathology.bend import Bend, bend_spine
+from spinesim.pathology.bend import Bend, bend_spine, wedge_room
 from spinesim.pathology.patterns import usual_extent
 from spinesim.pathology.proposal import goals_of, propose, read_goals, remarks_on
 
@@ -132,6 +132,25 @@ def test_curves_end_where_published_ones_do():
 def test_an_apex_without_room_is_refused_with_the_nearest_one(column, apex, nearest):
     with pytest.raises(PathologyError, match=f"nearest possible apex is {nearest}"):
         propose(spinesim.Scoliosis(cobb_deg=30, apex=apex), column, {"cobb_deg": 30})
+
+
+def test_a_high_curve_beside_a_large_one_fills_the_discs_and_keeps_the_rules(column):
+    asked = spinesim.Scoliosis(cobb_deg=66, apex="T7", also=("46@T4",))
+    proposal = propose(asked, column, goals_of(asked))
+    measures = measure_spine(proposal.moved)
+    for name, cobb in read_goals(asked, measures, measures).items():
+        assert abs(cobb - goals_of(asked)[name]) < 0.5, name
+    assert max(abs(disc.coronal_wedge) for disc in measures.discs if disc.upper >= Level.T1) < np.deg2rad(18)
+
+
+def test_a_disc_that_is_wedged_by_its_room_has_rims_that_meet(column):
+    room = wedge_room(column)
+    for rank in range(len(column) - 1):
+        for share, opens in ((0.9, False), (1.4, True)):  # leaning joints turn as well as tilt
+            tilt = np.where(np.arange(len(column)) > rank, 0.0, share * room[rank])
+            still = np.zeros(len(column))
+            opened = bend_spine(column, Bend(tilt, still, still, still, still)).opened_mm
+            assert (opened[rank] > 0.01) == opens, column.levels[rank]
 
 
 def test_what_no_spine_can_take_is_refused_with_rule_and_nearest_value(column):

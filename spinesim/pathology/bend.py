@@ -110,17 +110,31 @@ def _openings(
     spine: Spine, upper: Float[np.ndarray, "n 3 3"], lower: Float[np.ndarray, "n 3 3"]
 ) -> Float[np.ndarray, " m"]:
     """How much each disc must be opened so that the rims of its bodies clear each other (mm)."""
-    size = np.array([[v.width_mm, v.depth_mm] for v in spine])
-    reach = (size[:-1] + size[1:]) / 4
-    axes = np.array([v.axes for v in spine])[:-1]
-    above, below = np.array([v.inferior.normal for v in spine])[:-1], np.array([v.superior.normal for v in spine])[1:]
-    up = (above + below) / np.linalg.norm(above + below, axis=1, keepdims=True)
-    gap = np.array([v.inferior.centre for v in spine])[:-1] - np.array([v.superior.centre for v in spine])[1:]
-    height = np.einsum("ni,ni->n", gap, up)
+    height, above, below, axes, reach = _rims(spine)
     new_above, new_below = np.einsum("nij,nj->ni", lower[:-1], above), np.einsum("nij,nj->ni", upper[1:], below)
     old = _rim_gaps(height, above, below, axes, reach)
     new = _rim_gaps(height, new_above, new_below, lower[:-1] @ axes, reach)
     return np.maximum(0.0, np.minimum(RIM_GAP_MM, old) - new)
+
+
+def wedge_room(spine: Spine) -> Float[np.ndarray, " m"]:
+    """Coronal angle of each disc at which the rims of its bodies meet, as high and as wedged from the side as it is.
+
+    Radians, from the head down.
+    """
+    height, above, below, axes, reach = _rims(spine)
+    forward = _slopes(above, below, axes)[:, 1] * reach[:, 1]
+    return np.arctan(np.sqrt(np.maximum(height**2 - forward**2, 0.0)) / reach[:, 0])
+
+
+def _rims(spine: Spine) -> tuple[Float[np.ndarray, "m ..."], ...]:
+    """Of each disc: height (mm), normals above and below, axes of its upper level, semi-axes of its rim (mm)."""
+    size = np.array([[v.width_mm, v.depth_mm] for v in spine])
+    axes = np.array([v.axes for v in spine])[:-1]
+    above, below = np.array([v.inferior.normal for v in spine])[:-1], np.array([v.superior.normal for v in spine])[1:]
+    up = (above + below) / np.linalg.norm(above + below, axis=1, keepdims=True)
+    gap = np.array([v.inferior.centre for v in spine])[:-1] - np.array([v.superior.centre for v in spine])[1:]
+    return np.einsum("ni,ni->n", gap, up), above, below, axes, (size[:-1] + size[1:]) / 4
 
 
 def _rim_gaps(
@@ -131,9 +145,15 @@ def _rim_gaps(
     reach: Float[np.ndarray, "m 2"],
 ) -> Float[np.ndarray, " m"]:
     """Smallest room between two plates around their elliptic rim (mm), from their normals and the rim's semi-axes."""
+    return height - np.hypot(*(_slopes(above, below, axes) * reach).T)
+
+
+def _slopes(
+    above: Float[np.ndarray, "m 3"], below: Float[np.ndarray, "m 3"], axes: Float[np.ndarray, "m 3 3"]
+) -> Float[np.ndarray, "m 2"]:
+    """How two plates slope against each other, to the right and forward, from their normals."""
     above, below = (np.einsum("nji,nj->ni", axes, normals) for normals in (above, below))
-    slopes = above[:, :2] / above[:, 2:] - below[:, :2] / below[:, 2:]
-    return height - np.hypot(*(slopes * reach).T)
+    return above[:, :2] / above[:, 2:] - below[:, :2] / below[:, 2:]
 
 
 def plan_bend(spine: Spine, bend: Bend) -> Plan:

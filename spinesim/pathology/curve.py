@@ -14,7 +14,7 @@ from spinesim.anatomy.vertebra import Spine
 from spinesim.pathology.bend import Bend, BentSpine, bend_spine
 from spinesim.pathology.profile import CurveShape
 from spinesim.pathology.rules import Breach, check_bend, first_hard
-from spinesim.pathology.target import GENTLE_WEDGE_DEG, Target
+from spinesim.pathology.target import GENTLE_WEDGE_DEG, Filling, Target
 from spinesim.shape.course import Course, Turns
 
 Cobbs = Float[np.ndarray, " c"]
@@ -35,12 +35,22 @@ BALANCE_MM = 5.0
 GENTLENESS = (1.0, 1.5, np.inf)
 """How far past a gentle wedge discs are led, in turn, where the curve does not fit."""
 
+FILLINGS = (Filling(0.75, 0.85), Filling(0.9, 1.0), Filling(0.97, 1.7))
+"""How far discs are filled, in turn, where a curve that is only led there breaks a hard rule or misses its size."""
+
+FAR_OFF_DEG, FAR_APEX, ASTRAY = 0.5, 1.0, 5.0
+"""How far from its size a curve may be before its discs are filled, how many levels an apex may then lie from where it
+was asked, and what each level beyond counts."""
+
 WIDENINGS = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 0), (2, 1), (3, 1))
 """Levels by which a curve may be made longer above and below, when it does not fit in its usual length."""
 
 
-SHIFTS = (0, -1, 1)
+SHIFTS, FAR_SHIFTS = (0, -1, 1), (0, -1, 1, -2, 2)
 """Levels by which the end vertebrae that neighbouring curves share are shifted, when they do not fit."""
+
+SHORTEST = 2
+"""Levels from one end vertebra to the other at least."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +99,7 @@ class CurveTask:
     own_tilt: Float[np.ndarray, " n"]
     deviation: Float[np.ndarray, " n"]
     sway: Turns
-    gentleness: float = 1.0
+    gentleness: float | Filling = 1.0
 
     def target(self, shapes: tuple[CurveShape, ...]) -> Target:
         """What the model expects when the curves have some shapes."""
@@ -137,6 +147,10 @@ class CurveSolution:
         wrong = 2000.0 * (size > OTHER_CURVE_DEG) + 1000.0 * bool(self.broken)
         return float(wrong + 10.0 * max(size - 0.1, 0) + apex + rival + balance + self.harshness())
 
+    def astray(self, task: CurveTask) -> float:
+        """How much is to be said against an apex that lies farther away than ``FAR_APEX``."""
+        return float(ASTRAY * np.maximum(np.abs(self.apex_rank - task.apex_rank) - FAR_APEX, 0).max())
+
     def size_off_deg(self, cobb: Cobbs) -> float:
         """How far the worst curve is from its size."""
         return float(np.abs(np.rad2deg(self.cobb - cobb)).max())
@@ -174,19 +188,41 @@ def best_solution(task: CurveTask, cobb: Cobbs) -> CurveSolution:
     """Solve with the usual end vertebrae; where that will not do, widen the curves or smooth single levels out.
 
     Of the tries the first that keeps the hard rules and meets sizes and apices is taken, else the one that comes
-    closest.
+    closest. Where none of several curves keeps the rules, every disc is filled as far as it can be.
     """
-    widenings = product(WIDENINGS, SHIFTS) if task.free_ends else [(WIDENINGS[0], SHIFTS[0])]
-    layouts = {_ranks(shapes): shapes for shapes in (_widened(task, *widen, shift) for widen, shift in widenings)}
     tries: list[CurveSolution] = []
     for gentle in GENTLENESS:
-        for shapes in layouts.values():
+        for shapes in _layouts(task, SHIFTS):
             tries += _smoothed(replace(task, shapes=shapes, gentleness=gentle), cobb)
             best = min(tries, key=lambda tried: tried.miss(task, cobb))
             if best.miss(task, cobb) <= 1.0:
                 return best
         if best.miss(task, cobb) - best.harshness() <= 1.0:
             break  # only harsh discs are left, and they would be harsher
+    return _filled(task, cobb, best)
+
+
+def _layouts(task: CurveTask, shifts: tuple[int, ...]) -> list[tuple[CurveShape, ...]]:
+    """The shapes with all the end vertebrae that may be tried, the usual ones first."""
+    choices = product(WIDENINGS, shifts) if task.free_ends else [((0, 0), 0)]
+    found = {_ranks(shapes): shapes for shapes in (_widened(task, *widen, shift) for widen, shift in choices)}
+    return [shapes for shapes in found.values() if all(shape.lower - shape.upper >= SHORTEST for shape in shapes)]
+
+
+def _filled(task: CurveTask, cobb: Cobbs, best: CurveSolution) -> CurveSolution:
+    """Where a solution breaks a rule or misses a size, solve with discs filled, ever farther, until one will do.
+
+    Only beside other curves, which share their levels: a single curve that does not fit its own is refused, as bones of
+    a short scan that was filled so strained by half a millimetre.
+    """
+    if len(task.curves) == 1 or (not best.broken and best.size_off_deg(cobb) <= FAR_OFF_DEG):
+        return best
+    for filling in FILLINGS:
+        for shapes in _layouts(task, FAR_SHIFTS):
+            tried = _solve(replace(task, shapes=shapes, gentleness=filling), cobb, 1.0)
+            best = min(best, tried, key=lambda one: one.miss(task, cobb) + one.astray(task))
+        if not best.broken and best.size_off_deg(cobb) <= FAR_OFF_DEG and best.astray(task) == 0:
+            break
     return best
 
 

@@ -51,6 +51,12 @@ class CurveShape:
         rows += [self.sign * (_at(self.lower, count) - _at(self.lower + 1, count))] * (lower and self.lower < count - 1)
         return np.reshape(rows, (-1, count))
 
+    def ways(self) -> Float[np.ndarray, " m"]:
+        """Which way each joint bends: the curve's own (its sign), back beside its ends, either elsewhere (0)."""
+        ranks = np.arange(len(self.places) - 1)
+        beside = np.isin(ranks, (self.upper - 1, self.lower))
+        return self.sign * (1.0 * ((ranks >= self.upper) & (ranks < self.lower)) - beside)
+
     def at_apex(self) -> Float[np.ndarray, " n"]:
         """Weights that read a number at the apex, between two levels in parts."""
         return _at(self.apex, len(self.places))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from spinesim.anatomy.levels import Level, region
 from spinesim.anatomy.vertebra import Spine
+from spinesim.pathology.bend import wedge_room
 from spinesim.pathology.profile import CurveShape
-from spinesim.pathology.rules import WEDGE_LIMIT_DEG, joint_turns_deg
+from spinesim.pathology.rules import WEDGE_LIMIT_DEG, WEDGE_REFUSED, joint_turns_deg
 from spinesim.shape.course import Course, Joints, Turns, expect_course
 from spinesim.shape.pose_model import PoseModel
 from spinesim.shape.shipped import read_shipped_model
@@ -21,6 +23,9 @@ FIRMNESS = 0.6
 
 GENTLE_WEDGE_DEG = {"cervical": 6.0, "thoracic": 7.0, "lumbar": 9.0, "sacral": 9.0}
 """Wedge that discs are given where it can be chosen: rigid bones with more of it meet at their facets."""
+
+LEAST_SHARE = 0.25
+"""What a disc may be wedged at least where its rims all but meet, as a share of what the rules leave (assumed)."""
 
 NOD_RAD = float(np.deg2rad(3.0))
 """How far a joint's bend seen from the side differs from the patient's own."""
@@ -33,6 +38,13 @@ BACK_SHARE = 0.05
 
 GROUND_RAD = float(np.deg2rad(2.0))
 """How far the lowest level turns about the long axis, where no sacrum holds it (assumed)."""
+
+
+class Filling(NamedTuple):
+    """How far discs are wedged at most: as shares of what the rules leave, and of where their rims would meet."""
+
+    of_rule: float
+    of_rims: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +60,8 @@ class Target:
         Of the curves that are asked for.
     own_tilt : (n,) array
         The slow course of the spine's own tilts (radians).
-    gentleness : float
-        How far past ``GENTLE_WEDGE_DEG`` discs may go; infinite leaves all to the model.
+    gentleness : float or Filling
+        How far past ``GENTLE_WEDGE_DEG`` discs are led (infinite leaves all to the model), or bounds that none exceeds.
     disc_share : float
         Share of a joint's bend to the side that its disc takes; its bodies are wedged by the rest.
     """
@@ -58,7 +70,7 @@ class Target:
     course: Course
     shapes: tuple[CurveShape, ...]
     own_tilt: Float[np.ndarray, " n"]
-    gentleness: float
+    gentleness: float | Filling
     disc_share: float
 
     def tilts(self, cobb: Float[np.ndarray, " c"], offset_mm: float) -> Float[np.ndarray, " n"]:
@@ -68,7 +80,10 @@ class Target:
         back = np.repeat(BACK_SHARE * cobb, [len(rows) for rows in turning])
         own = np.full(len(still), self.own_tilt[-1])
         values = np.concatenate([cobb, np.zeros(len(cobb)), [offset_mm / self._height], own, back])
-        return self.course.meet_gently(weights, values, self._discs()).tilt
+        if isinstance(self.gentleness, Filling):
+            return self._free().tilts_within(weights, values, *self._bounds(self.gentleness))
+        most = self.gentleness * np.array([GENTLE_WEDGE_DEG[region(level)] for level in self.spine.levels[1:]])
+        return self.course.meet_gently(weights, values, self._discs(most)).tilt
 
     def along(self, tilted: Float[np.ndarray, " n"], apical_turns: Float[np.ndarray, " c"], kyphosis: float) -> Turns:
         """What levels nod and turn when they tilt, their apices turn and the kyphosis changes (all changes, radians).
@@ -95,21 +110,29 @@ class Target:
 
     def drawn(self, rng: np.random.Generator) -> Turns:
         """How one patient of the model's population who has these curves differs from the mean one."""
-        weights, course = np.vstack([self._curves(), self._still("tilt"), self._settled()]), self.course
-        for joints in (self._discs(), self._facets()):
-            course = course.seen(joints.weights, np.zeros(len(joints.own)), joints.spread)
+        weights, joints = np.vstack([self._curves(), self._still("tilt"), self._settled()]), self._facets()
+        course = self._free().seen(joints.weights, np.zeros(len(joints.own)), joints.spread)
         return course.meet(weights, np.zeros(len(weights)), course.draw(rng=rng))
 
-    def _discs(self) -> Joints:
+    def _free(self) -> Course:
+        """The model's course once discs are known to be wedged as they are in scoliosis."""
+        discs = self._discs(np.ones(len(self.spine) - 1))
+        return self.course.seen(discs.weights, np.zeros(len(discs.own)), discs.spread)
+
+    def _discs(self, most_deg: Float[np.ndarray, " m"]) -> Joints:
         """Discs as they are wedged: near the patient's own, the higher ones farther from it than the thin ones."""
-        between, levels = _between(len(self.spine)), self.spine.levels[1:]
-        usual = np.array([WEDGE_LIMIT_DEG.get(region(level), 15.0) for level in levels])
-        most = np.array([GENTLE_WEDGE_DEG[region(level)] for level in levels])
-        own, room = between @ self.own_tilt, _room(self.spine)
-        spread, most = (
-            np.deg2rad(each) / self.disc_share for each in (FIRMNESS * usual * room, self.gentleness * most)
-        )
-        return Joints(self.course.weights(tilt=between), own, spread, most)
+        between = _between(len(self.spine))
+        spread = FIRMNESS * np.array([_usual(level) for level in self.spine.levels[1:]]) * _room(self.spine)
+        spread, most = (np.deg2rad(each) / self.disc_share for each in (spread, most_deg))
+        return Joints(self.course.weights(tilt=between), between @ self.own_tilt, spread, most)
+
+    def _bounds(self, filling: Filling) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+        """What joints may bend to either side: as far as their discs give, and in a curve to the curve's side only."""
+        rule = filling.of_rule * WEDGE_REFUSED * np.deg2rad([_usual(level) for level in self.spine.levels[:-1]])
+        rims = np.maximum(filling.of_rims * wedge_room(self.spine), LEAST_SHARE * rule)
+        most = np.minimum(rule, rims) / self.disc_share
+        ways = np.sum([shape.ways() for shape in self.shapes], axis=0)
+        return np.where(ways > 0, 0.0, -most), np.where(ways < 0, 0.0, most)
 
     def _facets(self) -> Joints:
         """Joints as they turn about their own long axes; where they lean, a tilt about the patient's axis does so too.
@@ -167,6 +190,11 @@ def expect_patient(spine: Spine) -> Course:
 def _between(count: int) -> Float[np.ndarray, "m n"]:
     """Weights that read the bend of each joint: its lower level over its upper one."""
     return np.diff(np.eye(count), axis=0)
+
+
+def _usual(level: Level) -> float:
+    """Usual wedge of a disc of a level's region in scoliosis (degrees)."""
+    return WEDGE_LIMIT_DEG.get(region(level), 15.0)
 
 
 def _room(spine: Spine) -> Float[np.ndarray, " m"]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.optimize import lsq_linear
 
 from spinesim.anatomy.levels import USUAL, Level
 from spinesim.anatomy.vertebra import Spine
@@ -24,6 +25,10 @@ BEYOND_RAD, HEAD_RAD = float(np.deg2rad(3.0)), float(np.deg2rad(4.0))
 
 GENTLE_ROUNDS, HOLD = 8, 2.0
 """Times that joints are made firmer at most, and how firm they are first (standard deviation over what they may)."""
+
+FIRM, FLOOR = 1e4, 1e-8
+"""Weight of what is asked against what is expected (per radian), and least variance of a direction of tilts, as a share
+of the largest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +138,29 @@ class Course:
             hold = hold / np.maximum(over, 1.0)
             turns = free.seen(joints.weights[held], joints.own[held], hold[held]).meet(weights, values)
         return turns
+
+    def tilts_within(
+        self,
+        weights: Float[np.ndarray, "k d"],
+        values: Float[np.ndarray, " k"],
+        low: Float[np.ndarray, " m"],
+        high: Float[np.ndarray, " m"],
+    ) -> Float[np.ndarray, " n"]:
+        """Most probable tilts when sums of them have these values and every joint bends within bounds.
+
+        A joint's bend is the tilt of its lower level less that of its upper one (radians). Least squares of the
+        whitened tilts, the sums among them with a large weight, bounded in the bends; where the bounds leave no way to
+        the values, they are met as nearly as can be.
+        """
+        count = len(self.levels)
+        summed = np.triu(np.ones((count, count - 1)))
+        tilts_of = np.hstack([-summed, np.ones((count, 1))])  # of the bends and the lowest tilt
+        sizes, vectors = np.linalg.eigh(self.covariance[:count, :count])
+        whiten = (vectors / np.sqrt(np.maximum(sizes, FLOOR * sizes[-1]))).T
+        rows = np.vstack([whiten, FIRM * weights[:, :count]]) @ tilts_of
+        wanted = np.concatenate([whiten @ self.mean[:count], FIRM * values])
+        bounds = (np.append(low, -np.inf), np.append(high, np.inf))
+        return tilts_of @ lsq_linear(rows, wanted, bounds=bounds, method="bvls").x
 
 
 def expect_course(model: PoseModel, levels: Sequence[Level]) -> Course:

@@ -8,9 +8,13 @@ import numpy as np
 from jaxtyping import Float
 
 from spinesim.anatomy.vertebra import Spine
+from spinesim.errors import ConfigError
 from spinesim.shape.chain import measure_chain
 from spinesim.shape.latent import Gaussian, facing_up
 from spinesim.shape.pose_model import MM_PER_RADIAN, PoseModel
+
+SPREAD_ROUNDS, SPREAD_OFF = 1000, 1e-6
+"""Rounds of the proportional fitting at most, and how far from its spread a sum may be, as a share of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +71,33 @@ def build_pose_model(mean: Spine, spread: Spread, cases: int) -> PoseModel:
     gaussian = Gaussian(np.zeros(len(modes)), modes, spread.joint_mm**2)
     own = Spine(tuple(v.moved(np.linalg.inv(v.world_from_vertebra)) for v in mean))
     return PoseModel(chain.levels, chain.lower_from_upper, gaussian, cases, own)
+
+
+def meet_spreads(
+    covariance: Float[np.ndarray, "m m"], weights: Float[np.ndarray, "k m"], sd: Float[np.ndarray, " k"]
+) -> Float[np.ndarray, "m m"]:
+    """The covariance nearest to one under which weighted sums have these standard deviations (least divergence).
+
+    Each sum in turn is given its spread by the smallest change (iterative proportional fitting), until all have theirs.
+
+    Raises
+    ------
+    ConfigError
+        When the spreads do not go together.
+    """
+    for _ in range(SPREAD_ROUNDS):
+        for row, wanted in zip(weights, sd, strict=True):
+            along = covariance @ row
+            variance = row @ along
+            covariance = covariance + (wanted**2 / variance - 1) * np.outer(along, along) / variance
+        got = np.sqrt(np.einsum("km,mn,kn->k", weights, covariance, weights))
+        if np.abs(got / sd - 1).max() < SPREAD_OFF:
+            return (covariance + covariance.T) / 2
+    worst = int(np.abs(got / sd - 1).argmax())
+    raise ConfigError(
+        f"spreads: expected such as go together, got {sd[worst]:.3g} for sum {worst}, which the others leave at "
+        f"{got[worst]:.3g}; leave one of them out"
+    )
 
 
 def _along(mean: Spine, way: str) -> Float[np.ndarray, "k n"]:
