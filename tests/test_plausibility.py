@@ -40,7 +40,7 @@ def test_a_plausible_case_keeps_every_rule_and_its_record_tells_them(small_case,
 
 
 def test_what_breaks_a_rule_is_refused_and_on_demand_told_instead(small_phantom):
-    asked = Sagittal(upper="T8", lower="T11", angle_deg=45)
+    asked = Sagittal(upper="T8", lower="T11", angle_deg=50)
     with pytest.raises(OutOfReachError, match="no joint is bent forward"):
         simulate(small_phantom, asked)
     case = simulate(small_phantom, asked.allowed())
@@ -73,7 +73,7 @@ def test_what_strains_bones_more_may_beside_a_curve():
 def test_the_command_line_allows_it_too(small_files, tmp_path):
     ct, labels = map(str, small_files)
     asked = tmp_path / "asked.yaml"
-    asked.write_text("pathologies: [{kind: sagittal, upper: T8, lower: T11, angle_deg: 45}]")
+    asked.write_text("pathologies: [{kind: sagittal, upper: T8, lower: T11, angle_deg: 50}]")
     args = ["simulate", ct, "--labels", labels, "--config", str(asked), "--out", str(tmp_path / "out")]
     refused = CliRunner().invoke(main, args)
     assert refused.exit_code == 2
@@ -102,8 +102,11 @@ def test_a_closed_canal_is_seen(small_case):
     voxels.reshape(-1)[np.flatnonzero(wall)] = labels.numbers[Level.T9]
     case = replace(small_case, after=replace(small_case.after, labels=labels.with_voxels(voxels)))
     assert broken(case).get("no canal is closed") is True
-    pushed = Fracture(level="T9", loss_percent=20, retropulsion_mm=4)
-    assert broken(replace(case, pathology=pushed)).get("no canal is closed") is False
+    there, elsewhere = (Fracture(level=level, loss_percent=20, retropulsion_mm=4) for level in ("T9", "T8"))
+    assert broken(replace(case, pathology=elsewhere)).get("no canal is closed") is True
+    meant = broken(replace(case, pathology=there))
+    assert "no canal is closed" not in meant
+    assert meant["no canal that is to be narrowed is closed"] is False
 
 
 def test_canals_are_as_deep_as_the_phantom_was_built():

@@ -8,12 +8,14 @@ from typing import Any, ClassVar, Self
 
 from pydantic import SerializeAsAny, field_validator
 
+from spinesim.anatomy.levels import Level
 from spinesim.anatomy.measure import Measures
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.vertebra import Spine
 from spinesim.errors import OutOfReachError, PathologyError
 from spinesim.pathology.library import read_pathology
 from spinesim.pathology.proposal import (
+    Excuses,
     Goals,
     Pathology,
     Proposal,
@@ -56,9 +58,11 @@ class Combination(Pathology):
         return self.allow_implausible or any(each.may_be_implausible for each in self.pathologies)
 
     @property
-    def excuses(self) -> frozenset[str]:
+    def excuses(self) -> Excuses:
         """What any of them is about to break."""
-        return frozenset[str]().union(*(each.excuses for each in self.pathologies))
+        rules = {rule for each in self.pathologies for rule in each.excuses}
+        nowhere = frozenset[Level]()
+        return {rule: nowhere.union(*(each.excuses.get(rule, nowhere) for each in self.pathologies)) for rule in rules}
 
     @property
     def joints_yield(self) -> bool:

@@ -16,7 +16,17 @@ from spinesim.anatomy.plan import Anchor, Motion, Part, Plan, Points, Squeezed, 
 from spinesim.anatomy.vertebra import EndPlate, Spine, Vertebra
 from spinesim.errors import PathologyError
 from spinesim.pathology.places import read_neighbours
-from spinesim.pathology.proposal import Goals, Pathology, Proposal, goals_of, propose, read_goals, tolerances_of
+from spinesim.pathology.proposal import (
+    EVERYWHERE,
+    Excuses,
+    Goals,
+    Pathology,
+    Proposal,
+    goals_of,
+    propose,
+    read_goals,
+    tolerances_of,
+)
 
 Side = Literal["anterior", "left", "right"]
 Vacuum = Literal["none", "partial", "full"]
@@ -134,9 +144,9 @@ class DiscDegeneration(Pathology):
         return ", ".join(self.discs)
 
     @property
-    def excuses(self) -> frozenset[str]:
+    def excuses(self) -> Excuses:
         """Discs that sink shorten the spine, to less than healthy ones have."""
-        return frozenset({"discs", "length"})
+        return {"discs": frozenset(upper for upper, _ in self.pairs.values()), "length": EVERYWHERE}
 
     @property
     def pairs(self) -> dict[str, tuple[Level, Level]]:

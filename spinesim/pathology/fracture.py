@@ -17,6 +17,8 @@ from spinesim.errors import OutOfReachError
 from spinesim.pathology.crush import Break, BrokenBody, Displaced, break_body
 from spinesim.pathology.places import read_body_level, require_whole
 from spinesim.pathology.proposal import (
+    EVERYWHERE,
+    Excuses,
     Goals,
     Pathology,
     Proposal,
@@ -157,9 +159,10 @@ class Fracture(Pathology):
         return
 
     @property
-    def excuses(self) -> frozenset[str]:
-        """A lower body shortens the spine, and what is pushed back narrows the canal."""
-        return frozenset({"length", "canal"} if self.retropulsion_mm else {"length"})
+    def excuses(self) -> Excuses:
+        """A lower body shortens the spine, and what is pushed back narrows its canal."""
+        narrowed = {"canal": frozenset({self.at})} if self.retropulsion_mm else {}
+        return {"length": EVERYWHERE, **narrowed}
 
     @property
     def at(self) -> Level:

@@ -17,7 +17,17 @@ from spinesim.anatomy.plan import KNOTS, Anchor, Motion, Part, Plan, motions_abo
 from spinesim.anatomy.stretch import stretch_along
 from spinesim.anatomy.vertebra import Spine
 from spinesim.errors import PathologyError
-from spinesim.pathology.proposal import Goals, Pathology, Proposal, goals_of, propose, read_goals, tolerances_of
+from spinesim.pathology.proposal import (
+    EVERYWHERE,
+    Excuses,
+    Goals,
+    Pathology,
+    Proposal,
+    goals_of,
+    propose,
+    read_goals,
+    tolerances_of,
+)
 
 Sex = Literal["female", "male"]
 
@@ -75,9 +85,9 @@ class Growth(Pathology):
         return self
 
     @property
-    def excuses(self) -> frozenset[str]:
+    def excuses(self) -> Excuses:
         """It lengthens the spine."""
-        return frozenset({"length"})
+        return {"length": EVERYWHERE}
 
     @property
     def percent(self) -> float:

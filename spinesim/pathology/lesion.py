@@ -31,6 +31,7 @@ from spinesim.anatomy.vertebra import Spine
 from spinesim.errors import LabelError, PathologyError
 from spinesim.pathology.lump import draw_lump
 from spinesim.pathology.proposal import (
+    Excuses,
     Goals,
     Pathology,
     Proposal,
@@ -193,9 +194,11 @@ class Lesion(Pathology):
         return
 
     @property
-    def excuses(self) -> frozenset[str]:
+    def excuses(self) -> Excuses:
         """What leaves its bone may grow into the canal."""
-        return frozenset({"canal"} if self.breach or self.expansion else ())
+        if self.at is None or not (self.breach or self.expansion):
+            return {}
+        return {"canal": frozenset({self.at})}
 
     @property
     def needs_structures(self) -> bool:

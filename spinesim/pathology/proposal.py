@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from spinesim.anatomy.levels import Level
 from spinesim.anatomy.measure import Measures
 from spinesim.anatomy.plan import Plan
 from spinesim.anatomy.scan import LabelMap
@@ -20,6 +21,11 @@ from spinesim.anatomy.vertebra import Spine
 
 Goals = Mapping[str, float]
 
+
+Excuses = Mapping[str, frozenset[Level]]
+"""Rules of plausibility that may be broken, and the levels at which."""
+
+EVERYWHERE = frozenset(Level)
 
 STRAIN_MM = 0.2
 """How far a field may stray from a rigid motion over a bone that moves as a whole (RMS), where nothing else is said."""
@@ -57,9 +63,9 @@ class Pathology(BaseModel):
         return self.model_copy(update={"allow_implausible": True})
 
     @property
-    def excuses(self) -> frozenset[str]:
-        """Rules of plausibility that it is about to break (``spinesim.series.plausibility``)."""
-        return frozenset()
+    def excuses(self) -> Excuses:
+        """Rules of plausibility (``spinesim.series.plausibility``) that it is about to break, and at which levels."""
+        return {}
 
     @property
     def joints_yield(self) -> bool | None:

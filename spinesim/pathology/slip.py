@@ -9,13 +9,24 @@ import numpy as np
 from jaxtyping import Bool, Float
 from pydantic import Field, field_validator, model_validator
 
-from spinesim.anatomy.levels import Level, parse_level
+from spinesim.anatomy.levels import Level, levels_between, parse_level
 from spinesim.anatomy.measure import Measures, forward_on, measure_slips
 from spinesim.anatomy.plan import Anchor, Motion, Part, Plan, Points, Tissue, Where, even_motion, hold_still
 from spinesim.anatomy.vertebra import EndPlate, Spine, Vertebra
 from spinesim.errors import PathologyError
 from spinesim.pathology.places import read_body_level
-from spinesim.pathology.proposal import Goals, Pathology, Proposal, goals_of, outcome_of, propose, read_goals, settle
+from spinesim.pathology.proposal import (
+    EVERYWHERE,
+    Excuses,
+    Goals,
+    Pathology,
+    Proposal,
+    goals_of,
+    outcome_of,
+    propose,
+    read_goals,
+    settle,
+)
 
 GRADE_PERCENT = 25.0
 """Each Meyerding grade is a quarter of the lower plate's depth (Meyerding 1932)."""
@@ -119,9 +130,10 @@ class Spondylolisthesis(Pathology):
         return SLIPPED_STRAIN_MM
 
     @property
-    def excuses(self) -> frozenset[str]:
-        """It is a shift, it leans as far as is asked, and it narrows the canal."""
-        return frozenset({"shift", "joints", "canal", "length"})
+    def excuses(self) -> Excuses:
+        """It is a shift, its joint leans as far as is asked, and it narrows the canal there."""
+        there = frozenset(level for level in Level if level >= self.at and not levels_between(self.at, level))
+        return {"shift": frozenset({self.at}), "joints": frozenset({self.at}), "canal": there, "length": EVERYWHERE}
 
     @property
     def at(self) -> Level:

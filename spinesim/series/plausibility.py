@@ -16,8 +16,10 @@ from spinesim.anatomy.measure import measure_slips
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.deformation import carriages_of
-from spinesim.pathology.proposal import STRAIN_MM
+from spinesim.pathology.proposal import STRAIN_MM, Excuses
 from spinesim.pathology.rules import LENGTHENING_LIMIT, TWIST_LIMIT_DEG, flexion_limit_deg
+
+Levels = frozenset[Level]
 
 if TYPE_CHECKING:
     from spinesim.series.case import Case
@@ -63,11 +65,13 @@ class Check:
 
 
 def check_case(case: Case) -> tuple[Check, ...]:
-    """Hold a result against every rule; what the pathology is about (``excuses``) is left out.
+    """Hold a result against every rule; what the pathology is about (``excuses``) is left out where it is.
+
+    A joint, a shift or a disc is told by its upper level.
 
     Where the scan itself breaks a rule, the result may not break it further.
     """
-    excused: frozenset[str] = getattr(case.pathology, "excuses", frozenset())
+    excused: Excuses = getattr(case.pathology, "excuses", {})
     rules = {
         "joints": _joints,
         "shift": _shifts,
@@ -80,7 +84,7 @@ def check_case(case: Case) -> tuple[Check, ...]:
         "lesion": _lesions,
         "curves": _whole_curves,
     }
-    found = [check for name, rule in rules.items() for check in rule(case, name in excused)]
+    found = [check for name, rule in rules.items() for check in rule(case, excused.get(name, frozenset()))]
     return (*found, _folds(case))
 
 
@@ -94,15 +98,13 @@ def _worst(
         yield Check(rule, place, values[place], limits[place], unit, kept, hard)
 
 
-def _joints(case: Case, excused: bool) -> Iterator[Check]:
+def _joints(case: Case, excused: Levels) -> Iterator[Check]:
     """What each joint was bent and twisted, by the plan."""
-    if excused:
-        return
     before, moved = case.before_spine, case.proposal.moved
     bends: dict[str, float] = {}
     twists: dict[str, float] = {}
     for (a, b), (c, d) in zip(pairwise(before), pairwise(moved), strict=True):
-        if levels_between(a.level, b.level) or not (a.measured and b.measured):
+        if levels_between(a.level, b.level) or not (a.measured and b.measured) or a.level in excused:
             continue
         name = f"{a.level.name}/{b.level.name}"
         turns = [np.cross(p.inferior.normal, q.superior.normal) @ q.axes[:, 0] for p, q in ((a, b), (c, d))]
@@ -116,12 +118,10 @@ def _joints(case: Case, excused: bool) -> Iterator[Check]:
     yield from _worst("no joint is twisted farther than in scoliosis", "degrees", twists, limits, hard=True)
 
 
-def _shifts(case: Case, excused: bool) -> Iterator[Check]:
+def _shifts(case: Case, excused: Levels) -> Iterator[Check]:
     """How far levels were shifted forward or back on the next, by the plan."""
-    if excused:
-        return
     before, moved = (_shifts_mm(spine) for spine in (case.before_spine, case.proposal.moved))
-    values = {level.name: abs(moved[level] - before[level]) for level in before.keys() & moved.keys()}
+    values = {level.name: abs(moved[level] - before[level]) for level in (before.keys() & moved.keys()) - excused}
     limits = {name: SHIFT_LIMIT_MM[region(Level[name])] + MEASURED_MM for name in values}
     yield from _worst("no level is shifted on the next beyond what is stable", "mm", values, limits, hard=True)
 
@@ -131,20 +131,23 @@ def _shifts_mm(spine: Spine) -> dict[Level, float]:
     return {level: slip * depths[level] for level, slip in measure_slips(spine).items()}
 
 
-def _discs(case: Case, excused: bool) -> Iterator[Check]:
+def _discs(case: Case, excused: Levels) -> Iterator[Check]:
     """Least heights of discs."""
     native = {(disc.upper, disc.lower): disc.height_mm for disc in case.before_measures.discs}
-    values, limits = {}, {}
-    for disc in case.after_measures.discs:
-        if (disc.upper, disc.lower) in native and not levels_between(disc.upper, disc.lower):
-            name = f"{disc.upper.name}/{disc.lower.name}"
-            floor = DEGENERATE_FLOOR_MM if excused else DISC_FLOOR_MM[region(disc.lower)]
-            values[name] = disc.height_mm
-            limits[name] = min(floor, native[disc.upper, disc.lower]) - MEASURED_MM
-    yield from _worst("no disc is lower than one can be", "mm", values, limits, below=True, hard=not excused)
+    for degenerate in (False, True):
+        values, limits = {}, {}
+        for disc in case.after_measures.discs:
+            pair = disc.upper, disc.lower
+            if pair in native and not levels_between(*pair) and (disc.upper in excused) == degenerate:
+                name = f"{disc.upper.name}/{disc.lower.name}"
+                floor = DEGENERATE_FLOOR_MM if degenerate else DISC_FLOOR_MM[region(disc.lower)]
+                values[name] = disc.height_mm
+                limits[name] = min(floor, native[pair]) - MEASURED_MM
+        rule = "no degenerate disc is lower than one can be" if degenerate else "no disc is lower than one can be"
+        yield from _worst(rule, "mm", values, limits, below=True, hard=not degenerate)
 
 
-def _length(case: Case, excused: bool) -> Iterator[Check]:
+def _length(case: Case, excused: Levels) -> Iterator[Check]:
     """Length of the line through the bodies, which bending keeps."""
     before, after = (measures.steps_mm for measures in (case.before_measures, case.after_measures))
     both = before.keys() & after.keys()
@@ -159,7 +162,7 @@ def _length(case: Case, excused: bool) -> Iterator[Check]:
         )
 
 
-def _volumes(case: Case, excused: bool) -> Iterator[Check]:
+def _volumes(case: Case, excused: Levels) -> Iterator[Check]:
     """Volumes of bones that move as a whole and that the edge does not cut."""
     maps = (case.before.labels.voxels, case.after.labels.voxels)
     faces = [np.moveaxis(voxels, axis, 0)[end] for voxels in maps for axis in range(3) for end in (0, -1)]
@@ -176,7 +179,7 @@ def _volumes(case: Case, excused: bool) -> Iterator[Check]:
     yield from _worst("bones keep their volume", "percent", values, limits, hard=_keeps_bones(case) and not ossified)
 
 
-def _rigid(case: Case, excused: bool) -> Iterator[Check]:
+def _rigid(case: Case, excused: Levels) -> Iterator[Check]:
     """How far the field strays from rigid motions over bones that move as a whole."""
     whole = {v.level for v in case.before_spine.whole}
     values = {
@@ -193,18 +196,19 @@ def _keeps_bones(case: Case) -> bool:
     return bool(getattr(case.pathology, "keeps_bones", False))
 
 
-def _canals(case: Case, excused: bool) -> Iterator[Check]:
+def _canals(case: Case, excused: Levels) -> Iterator[Check]:
     """Depth of the canal in each ring."""
     before = measure_canals(case.before.labels, case.before_spine)
     after = measure_canals(_with_breaches(case), case.proposal.moved)
     whole = [v.level for v in case.after_spine.whole]
-    values = {level.name: after[level] for level in before if level in whole and level in after}
+    depths = {level: after[level] for level in before if level in whole and level in after}
     slack = float(case.after.grid.spacing_mm.max())
-    closed = {name: CANAL_SHARE * before[Level[name]] for name in values}
-    narrow = {name: min(CANAL_MM, before[Level[name]] - slack) for name in values}
-    yield from _worst("no canal is closed", "mm", values, closed, below=True, hard=not excused)
-    if not excused:
-        yield from _worst("no canal is narrow", "mm", values, narrow, below=True, hard=False)
+    closed = {level.name: CANAL_SHARE * before[level] for level in depths}
+    narrow = {level.name: min(CANAL_MM, before[level] - slack) for level in depths}
+    values, meant = ({v.name: d for v, d in depths.items() if (v in excused) == asked} for asked in (False, True))
+    yield from _worst("no canal is closed", "mm", values, closed, below=True, hard=True)
+    yield from _worst("no canal is narrow", "mm", values, narrow, below=True, hard=False)
+    yield from _worst("no canal that is to be narrowed is closed", "mm", meant, closed, below=True, hard=False)
 
 
 def _with_breaches(case: Case) -> LabelMap:
@@ -219,7 +223,7 @@ def _with_breaches(case: Case) -> LabelMap:
     return labels.with_voxels(voxels)
 
 
-def _growth(case: Case, excused: bool) -> Iterator[Check]:
+def _growth(case: Case, excused: Levels) -> Iterator[Check]:
     """What grows does not shrink."""
     growths = {level.name: carriage.growth for level, carriage in carriages_of(case.proposal.plan).items()}
     if any(abs(growth - 1) > 1e-6 for growth in growths.values()):
@@ -227,7 +231,7 @@ def _growth(case: Case, excused: bool) -> Iterator[Check]:
         yield from _worst("what grows gets no smaller", "times", growths, limits, below=True, hard=True)
 
 
-def _lesions(case: Case, excused: bool) -> Iterator[Check]:
+def _lesions(case: Case, excused: Levels) -> Iterator[Check]:
     """Lesions lie inside their structures."""
     if case.masses is None:
         return
@@ -241,7 +245,7 @@ def _lesions(case: Case, excused: bool) -> Iterator[Check]:
     )
 
 
-def _whole_curves(case: Case, excused: bool) -> Iterator[Check]:
+def _whole_curves(case: Case, excused: Levels) -> Iterator[Check]:
     """Kyphosis and lordosis of the whole, where the scan shows them and they changed."""
     for name, (least, most), now, was in (
         ("kyphosis T1 to T12", KYPHOSIS_DEG, case.after_measures.kyphosis, case.before_measures.kyphosis),
