@@ -45,7 +45,8 @@ def claimed(out: Path) -> Iterator[None]:
     file = None
     try:
         with suppress(OSError):
-            if nearest_parent(out).is_dir():
+            nearest = nearest_parent(out)
+            if nearest.is_dir() and os.access(nearest, os.W_OK):
                 beside.parent.mkdir(parents=True, exist_ok=True)
                 file = _open_locked(beside, out)
         yield
