@@ -629,10 +629,11 @@ def test_a_damaged_spine_is_measured_or_refused(data, column):
         assert not sound or not report["not_measured"]
         untouched = all(report["heights_mm"].get(name) for name in present) and not report["findings"]
         if untouched and (subject.affine[:3, :3] ** 2).sum() < 30:
-            assert not report["curves"]  # the phantom is straight, however it lies in memory
+            # the phantom is straight, however it lies in memory; the plates of two levels are known to 1 degree at 3 mm
+            assert all(curve["cobb_deg"] < 6 for curve in report["curves"])
         for name in report["heights_mm"]:
             middle = report["heights_mm"][name]["middle"]
-            assert middle is None or 8 < middle < 45
+            assert middle is None or (8 if sound else 4) < middle < 45  # a hole may end at a plate
 
 
 @cases(40)
