@@ -49,6 +49,9 @@ from spinesim.series.repainting import Repainted, choose_repainting
 NEAR = 0.5
 """Share of its tolerance that a goal may be missed by when tries end."""
 
+STUCK = 0.25
+"""Share of a step at which the search is stuck."""
+
 SMALLEST_HELD = 10.0
 """Goals below this (in their unit) may be missed with a warning."""
 
@@ -254,7 +257,8 @@ class Search:
     """Where to aim so that what is measured is what was asked.
 
     Between an aim that gave too little and one that gave too much, in proportion; else from the aim that came closest,
-    by what it missed, and after a step that came no closer by half of the step. ``aim`` is the next one to try,
+    by what it missed, and after a step that came no closer by half of the step; after two such, half-way between too
+    little and too much. ``aim`` is the next one to try,
     ``least`` the largest miss of the best one so far, as a share of its tolerance.
     """
 
@@ -281,7 +285,8 @@ class Search:
             self._gain /= 2
         self._tried.append((self.aim, miss))
         stepped = {name: self._best[name] + self._gain * self._miss[name] for name in self.asked}
-        self.aim = {name: self._between(name, step) for name, step in stepped.items()}
+        choose = self._halfway if self._gain <= STUCK else self._between
+        self.aim = {name: choose(name, step) for name, step in stepped.items()}
         return closer
 
     def _between(self, name: str, step: float) -> float:
@@ -291,6 +296,13 @@ class Search:
         if low is None or high is None or low[1] >= high[1] or low[1] < step < high[1]:
             return step
         return low[1] + (high[1] - low[1]) * low[0] / (low[0] - high[0])
+
+
+    def _halfway(self, name: str, step: float) -> float:
+        """One goal's next aim where steps no longer help: half-way between the aims at which what is measured jumps."""
+        over = min((aim[name] for aim, miss in self._tried if miss[name] <= 0), default=np.inf)
+        under = max((aim[name] for aim, miss in self._tried if miss[name] > 0 and aim[name] < over), default=-np.inf)
+        return (under + over) / 2 if np.isfinite([under, over]).all() else step
 
 
 @dataclass(frozen=True, eq=False)
