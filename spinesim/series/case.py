@@ -297,7 +297,6 @@ class Search:
             return step
         return low[1] + (high[1] - low[1]) * low[0] / (low[0] - high[0])
 
-
     def _halfway(self, name: str, step: float) -> float:
         """One goal's next aim where steps no longer help: half-way between the aims at which what is measured jumps."""
         over = min((aim[name] for aim, miss in self._tried if miss[name] <= 0), default=np.inf)
