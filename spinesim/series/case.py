@@ -257,8 +257,8 @@ class Search:
     """Where to aim so that what is measured is what was asked.
 
     Between an aim that gave too little and one that gave too much, in proportion; else from the aim that came closest,
-    by what it missed, and after a step that came no closer by half of the step; after two such, half-way between too
-    little and too much. ``aim`` is the next one to try,
+    by what it missed, and after a step that came no closer by half of the step; after two such, where the tolerance is
+    still missed, half-way between too little and too much. ``aim`` is the next one to try,
     ``least`` the largest miss of the best one so far, as a share of its tolerance.
     """
 
@@ -285,7 +285,7 @@ class Search:
             self._gain /= 2
         self._tried.append((self.aim, miss))
         stepped = {name: self._best[name] + self._gain * self._miss[name] for name in self.asked}
-        choose = self._halfway if self._gain <= STUCK else self._between
+        choose = self._halfway if self._gain <= STUCK and self.least > 1 else self._between
         self.aim = {name: choose(name, step) for name, step in stepped.items()}
         return closer
 
