@@ -220,6 +220,13 @@ def source_voxel(row, scale, shift, world, voxel, i, j, k):
     return x, y, z
 
 
+@njit(inline="always")
+def lies_beyond(x, y, z, shape):
+    """Whether voxel coordinates lie beyond the outermost voxels' edges."""
+    low = x < -0.5 or y < -0.5 or z < -0.5
+    return low or x > shape[0] - 0.5 or y > shape[1] - 0.5 or z > shape[2] - 0.5
+
+
 @njit(parallel=True, cache=True)
 def sample_linear(image, displacement, scale, shift, world, voxel, fill, whole, out, outside):
     """Fill the output: trilinear look-up of the image through the field.
@@ -235,7 +242,7 @@ def sample_linear(image, displacement, scale, shift, world, voxel, fill, whole, 
             between_rows(displacement, scale, shift, j, k, row)
             for i in range(out.shape[0]):
                 x, y, z = source_voxel(row, scale, shift, world, voxel, i, j, k)
-                if x < -0.5 or y < -0.5 or z < -0.5 or x > ni - 0.5 or y > nj - 0.5 or z > nk - 0.5:
+                if lies_beyond(x, y, z, image.shape):
                     outside[i, j, k] = True
                     out[i, j, k] = fill
                     continue
@@ -266,12 +273,8 @@ def sample_nearest(labels, kept, displacement, scale, shift, world, voxel, out):
         for j in range(out.shape[1]):
             between_rows(displacement, scale, shift, j, k, row)
             for i in range(out.shape[0]):
-                px = _source_on_row(row, scale, shift, world, i, j, k, 0)
-                py = _source_on_row(row, scale, shift, world, i, j, k, 1)
-                pz = _source_on_row(row, scale, shift, world, i, j, k, 2)
-                x = int(np.floor(voxel[0, 0] * px + voxel[0, 1] * py + voxel[0, 2] * pz + voxel[0, 3] + 0.5))
-                y = int(np.floor(voxel[1, 0] * px + voxel[1, 1] * py + voxel[1, 2] * pz + voxel[1, 3] + 0.5))
-                z = int(np.floor(voxel[2, 0] * px + voxel[2, 1] * py + voxel[2, 2] * pz + voxel[2, 3] + 0.5))
+                u, v, w = source_voxel(row, scale, shift, world, voxel, i, j, k)
+                x, y, z = int(np.floor(u + 0.5)), int(np.floor(v + 0.5)), int(np.floor(w + 0.5))
                 inside = 0 <= x < ni and 0 <= y < nj and 0 <= z < nk
                 out[i, j, k] = labels[x, y, z] if inside and kept[labels[x, y, z]] else 0
 
@@ -290,13 +293,8 @@ def trace_voxels(displacement, scale, shift, world, voxel, start, out):
             between_rows(displacement, scale, shift, j, k, row)
             for a in range(out.shape[0]):
                 i = a + start[0]
-                px = _source_on_row(row, scale, shift, world, i, j, k, 0)
-                py = _source_on_row(row, scale, shift, world, i, j, k, 1)
-                pz = _source_on_row(row, scale, shift, world, i, j, k, 2)
-                for axis in range(3):
-                    out[a, b, c, axis] = (
-                        voxel[axis, 0] * px + voxel[axis, 1] * py + voxel[axis, 2] * pz + voxel[axis, 3]
-                    )
+                x, y, z = source_voxel(row, scale, shift, world, voxel, i, j, k)
+                out[a, b, c, 0], out[a, b, c, 1], out[a, b, c, 2] = x, y, z
 
 
 @njit(parallel=True, cache=True)

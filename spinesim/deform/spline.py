@@ -7,7 +7,7 @@ from jaxtyping import Float
 from numba import njit, prange
 from scipy import ndimage
 
-from spinesim.deform.kernels import between_rows, source_voxel
+from spinesim.deform.kernels import between_rows, lies_beyond, source_voxel
 
 
 def spline_coefficients(voxels: np.ndarray) -> Float[np.ndarray, "i j k"]:
@@ -52,7 +52,7 @@ def sample_spline(coefficients, displacement, scale, shift, world, voxel, limits
             between_rows(displacement, scale, shift, j, k, row)
             for i in range(out.shape[0]):
                 x, y, z = source_voxel(row, scale, shift, world, voxel, i, j, k)
-                if x < -0.5 or y < -0.5 or z < -0.5 or x > ni - 0.5 or y > nj - 0.5 or z > nk - 0.5:
+                if lies_beyond(x, y, z, coefficients.shape):
                     outside[i, j, k] = True
                     out[i, j, k] = fill
                     continue

@@ -62,7 +62,7 @@ def paint_case(case: Case, method: Inpainting, network: Repainting | str | None 
 
 
 def _with_noise(case: Case, before: Volume, after: Volume, unknown: Unknown, body: Bool[np.ndarray, "i j k"]) -> Case:
-    """Give back the noise that linear interpolation took; splines keep nearly all of it."""
+    """Give back the noise that linear interpolation took; splines keep most of it."""
     if case.interpolation != "linear":
         return case
     if not np.allclose(before.grid.spacing_mm, after.grid.spacing_mm, rtol=0.02):
