@@ -92,7 +92,7 @@ def _measured(case: Case) -> Row:
         "folds": int(np.count_nonzero(low <= 0)),
         "jacobian_min": f"{low.min():.3f}",
         **_bones(case),
-        **_labels(case.before.labels, case.after.labels),
+        **measure_labels(case.before.labels, case.after.labels),
         **_apex(case),
     }
 
@@ -148,7 +148,7 @@ def _at_edge(labels: LabelMap, level: Level) -> bool:
     return bool((voxels.min(axis=0) == 0).any() or (voxels.max(axis=0) == np.array(labels.grid.shape) - 1).any())
 
 
-def _labels(before: LabelMap, after: LabelMap) -> Row:
+def measure_labels(before: LabelMap, after: LabelMap) -> Row:
     """Whether the same labels are there, and how many that were in one piece (by faces) still are."""
     changed = sorted(set(before.present) ^ set(after.present))
     whole, still = _in_one_piece(before), _in_one_piece(after)

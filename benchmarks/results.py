@@ -45,7 +45,7 @@ def code_digest() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path, columns: Sequence[str] = COLUMNS) -> list[dict[str, str]]:
     """Read a file of results; none yet is no rows.
 
     Raises
@@ -57,15 +57,15 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="", encoding="utf-8") as lines:
         table = csv.DictReader(lines)
-        if tuple(table.fieldnames or ()) != COLUMNS:
+        if tuple(table.fieldnames or ()) != tuple(columns):
             raise ValueError(f"{path}: expected the columns of this script, got others; choose another --out")
         return list(table)
 
 
-def append_row(path: Path, row: dict[str, object]) -> None:
+def append_row(path: Path, row: dict[str, object], columns: Sequence[str] = COLUMNS) -> None:
     """Put a row at the end of a file of results, in one write, so that a killed run leaves whole lines."""
     text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         table.writeheader()
@@ -77,21 +77,21 @@ def append_row(path: Path, row: dict[str, object]) -> None:
 def render(rows: Rows) -> str:
     """Lay out all results as Markdown: a table a scan, its refusals, and a line a scan that sums it up."""
     scans = [name for name in SOURCES if any(row["scan"] == name for row in rows)]
-    parts = [_scan_table(name, _of(rows, "scan", name)) for name in scans]
-    lines = [f"- {_summary(name, _of(rows, 'scan', name))}" for name in scans]
-    return "\n\n".join([*parts, "### In a line", "\n".join(lines), _code_line(rows)])
+    parts = [_scan_table(name, of(rows, "scan", name)) for name in scans]
+    lines = [f"- {_summary(name, of(rows, 'scan', name))}" for name in scans]
+    return "\n\n".join([*parts, "### In a line", "\n".join(lines), code_line(rows)])
 
 
 def _scan_table(name: str, rows: Rows) -> str:
     """One scan: what was done, and then what was refused, and why."""
     rows = sorted(rows, key=lambda r: (_rank(r["apex"]), r["direction"] != "right", float(r["cobb_asked_deg"])))
-    done, parts = _of(rows, "outcome", "done"), [f"### {SOURCES[name].title}"]
+    done, parts = of(rows, "outcome", "done"), [f"### {SOURCES[name].title}"]
     if done:
-        parts.append(_markdown(HEAD, [_cells(row) for row in done]))
+        parts.append(markdown(HEAD, [_cells(row) for row in done]))
     if len(done) < len(rows):
         head = ("apex", "side", "asked °", "outcome", "the sentence")
         others = [row for row in rows if row["outcome"] != "done"]
-        parts.append(_markdown(head, [[*_asked(row), row["outcome"], row["said"].replace("|", "/")] for row in others]))
+        parts.append(markdown(head, [[*_asked(row), row["outcome"], row["said"].replace("|", "/")] for row in others]))
     return "\n\n".join(parts)
 
 
@@ -133,22 +133,22 @@ def _wrong_apex(row: dict[str, str]) -> bool:
     return not row["apex_off_levels"] or abs(float(row["apex_off_levels"])) > APEX_TOLERANCE
 
 
-def _markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *lines))
 
 
 def _summary(name: str, rows: Rows) -> str:
     """One scan in a line."""
-    counts = ", ".join(f"{len(_of(rows, 'outcome', word))} {word}" for word in ("done", "refused", "crashed"))
+    counts = ", ".join(f"{len(of(rows, 'outcome', word))} {word}" for word in ("done", "refused", "crashed"))
     said = f"**{name}**: n = {len(rows)} ({counts})"
-    done = _of(rows, "outcome", "done")
+    done = of(rows, "outcome", "done")
     return "; ".join([said, *_goals(done), *_fidelity(done), *_labels(done)]) if done else said
 
 
 def _goals(done: Rows) -> list[str]:
     """Goals, folds and time, over all that was done."""
     return [
-        f"largest difference {_largest(done, 'difference_deg')}°",
+        f"largest difference {largest(done, 'difference_deg')}°",
         f"apex off in {sum(map(_wrong_apex, done))}",
         f"folds {sum(int(row['folds']) for row in done)}, min J {min(float(row['jacobian_min']) for row in done):.3f}",
         f"{sum(float(row['seconds']) for row in done) / len(done):.0f} s on average",
@@ -160,27 +160,27 @@ def _fidelity(done: Rows) -> list[str]:
     mild, all_80 = ([row for row in done if float(row["cobb_asked_deg"]) <= limit] for limit in (60, 80))
     uncut = [row for row in done if row["volume_worst_percent"]]
     return [
-        f"worst RMS {_largest(mild, 'rms_worst_mm')} mm up to 60°, {_largest(all_80, 'rms_worst_mm')} mm up to 80°",
-        f"with shell {_largest(mild, 'rms_with_shell_mm')} and {_largest(all_80, 'rms_with_shell_mm')} mm",
-        f"worst volume change {_largest(uncut, 'volume_worst_percent')} %",
+        f"worst RMS {largest(mild, 'rms_worst_mm')} mm up to 60°, {largest(all_80, 'rms_worst_mm')} mm up to 80°",
+        f"with shell {largest(mild, 'rms_with_shell_mm')} and {largest(all_80, 'rms_with_shell_mm')} mm",
+        f"worst volume change {largest(uncut, 'volume_worst_percent')} %",
     ]
 
 
 def _labels(done: Rows) -> list[str]:
     """Labels that were lost, born or broken, and bytes that differed."""
     return [
-        f"labels lost or born in {len(_of(done, 'labels_kept', 'n'))}",
+        f"labels lost or born in {len(of(done, 'labels_kept', 'n'))}",
         f"labels broken in {sum(bool(row['broken']) for row in done)}",
-        f"run twice {sum(bool(row['same_bytes']) for row in done)}, differing {len(_of(done, 'same_bytes', 'n'))}",
+        f"run twice {sum(bool(row['same_bytes']) for row in done)}, differing {len(of(done, 'same_bytes', 'n'))}",
     ]
 
 
-def _largest(rows: Rows, column: str) -> str:
+def largest(rows: Rows, column: str) -> str:
     """The value of a column farthest from 0, as it stands there; a dash where there is none."""
     return max((row[column] for row in rows), key=lambda text: abs(float(text)), default="–")
 
 
-def _code_line(rows: Rows) -> str:
+def code_line(rows: Rows) -> str:
     """Say which code the rows came from, and if that is not the code that is here."""
     codes, here = sorted({row["code"] for row in rows}), code_digest()
     if codes in ([], [here]):
@@ -191,5 +191,5 @@ def _code_line(rows: Rows) -> str:
     )
 
 
-def _of(rows: Rows, column: str, value: str) -> list[dict[str, str]]:
+def of(rows: Rows, column: str, value: str) -> list[dict[str, str]]:
     return [row for row in rows if row[column] == value]

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run_source(source: Source, wanted: Sequence[Combination], out: Path, repeat: str, code: str) -> None:
     """Run the combinations of one scan that the file of results does not hold yet."""
     if source.missing:
-        _tell(f"{source.name}: skipped, {', '.join(map(str, source.missing))} is not there.")
+        tell(f"{source.name}: skipped, {', '.join(map(str, source.missing))} is not there.")
         return
     rows = [row for row in read_rows(out) if row["scan"] == source.name]
     there = {Combination(source.name, row["apex"], row["direction"], float(row["cobb_asked_deg"])) for row in rows}
@@ -55,7 +55,7 @@ def run_source(source: Source, wanted: Sequence[Combination], out: Path, repeat:
         row = measure_combination(scan, combination, repeat=twice)
         repeated |= "same_bytes" in row
         append_row(out, row | {"code": code})
-        _tell(f"{rank}/{len(due)} {' '.join(combination.key)}: {_in_short(row)}")
+        tell(f"{rank}/{len(due)} {' '.join(combination.key)}: {_in_short(row)}")
 
 
 def _in_short(row: dict[str, object]) -> str:
@@ -68,17 +68,17 @@ def _in_short(row: dict[str, object]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add = parser.add_argument
-    add("--scans", type=_choices(SOURCES), default=tuple(SOURCES), help=f"of {','.join(SOURCES)} [all]")
-    add("--apex", type=_listed(str), default=APICES, help="apices, for example T9,L1,T8/T9 [T5,T8,T9,T11]")
-    add("--cobb", type=_listed(float), default=COBB_DEG, help="Cobb angles in degrees [10,20,35,50,65,80]")
-    add("--direction", type=_choices(DIRECTIONS), default=DIRECTIONS, help="right,left [both]")
+    add("--scans", type=choices(SOURCES), default=tuple(SOURCES), help=f"of {','.join(SOURCES)} [all]")
+    add("--apex", type=listed(str), default=APICES, help="apices, for example T9,L1,T8/T9 [T5,T8,T9,T11]")
+    add("--cobb", type=listed(float), default=COBB_DEG, help="Cobb angles in degrees [10,20,35,50,65,80]")
+    add("--direction", type=choices(DIRECTIONS), default=DIRECTIONS, help="right,left [both]")
     add("--repeat", choices=REPEATS, nargs="?", const="all", default="one", help="what to run twice [one a scan]")
     add("--out", type=Path, default=RESULTS, help="file that rows are added to [benchmarks/results.csv]")
     add("--render", type=Path, metavar="CSV", help="print the tables of a file of results and run nothing")
     return parser
 
 
-def _listed(kind: Callable[[str], object]) -> Callable[[str], tuple]:
+def listed(kind: Callable[[str], object]) -> Callable[[str], tuple]:
     """A reader of lists with commas."""
 
     def values(text: str) -> tuple:
@@ -87,7 +87,7 @@ def _listed(kind: Callable[[str], object]) -> Callable[[str], tuple]:
     return values
 
 
-def _choices(known: Sequence[str] | dict[str, Source]) -> Callable[[str], tuple[str, ...]]:
+def choices(known: Sequence[str] | dict[str, Source]) -> Callable[[str], tuple[str, ...]]:
     """A reader of lists with commas, of known words."""
 
     def words(text: str) -> tuple[str, ...]:
@@ -99,7 +99,7 @@ def _choices(known: Sequence[str] | dict[str, Source]) -> Callable[[str], tuple[
     return words
 
 
-def _tell(line: str) -> None:
+def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
