@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,9 @@ from numpy.testing import assert_allclose
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from spinesim.anatomy.body import Columns, Frame, between_plates, measure_heights
 from spinesim.anatomy.curves import coronal_tilt, find_curves, sagittal_tilt
 from spinesim.anatomy.grid import Grid
+from spinesim.anatomy.heights import measure_heights
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.locate import estimate_spine
 from spinesim.anatomy.measure import measure_spine
@@ -123,24 +123,34 @@ def test_heights_and_widths_are_those_that_were_built(spine):
         assert abs(vertebra.width_mm / ((dims.w_sup + dims.w_inf) / 2) - 1) < 0.13, level.name
 
 
-def block(height, gap=()):
-    """Columns of a body 30 mm wide and 26 mm deep whose upper plate lies where a function of the depth says."""
+def heights_of(top, bottom=lambda depth: np.full_like(depth, -10.0), slope=0.0, gap=()):
+    """Heights of a block 31 mm wide whose plates lie so over its depth of 27 mm, without columns in a gap."""
     right, anterior = (axis.ravel() for axis in np.meshgrid(np.arange(-15.0, 16), np.arange(-13.0, 14), indexing="ij"))
     there = ~np.isin(anterior, gap)
     right, anterior = right[there], anterior[there]
-    top = height(anterior)
-    return Columns(Frame(np.zeros(3), np.eye(3)), right, anterior, top, np.full_like(top, -10.0))
+    slopes = np.array([[0.0, slope], [0.0, 0.0]])
+    return measure_heights(np.column_stack([right, anterior]), np.stack([top(anterior), bottom(anterior)]), slopes)
 
 
 def test_a_lip_in_front_of_a_wedged_plate_is_no_height():
-    lip = block(lambda depth: np.where(depth > 9, -8.0, 10 - 0.4 * (depth + 13)))
-    wedge = block(lambda depth: 10 - 0.4 * (depth + 13), gap=range(10, 14))
-    assert measure_heights(lip) == measure_heights(wedge)
+    lip = heights_of(lambda depth: np.where(depth > 9, -8.0, 10 - 0.4 * (depth + 13)), slope=-0.4)
+    wedge = heights_of(lambda depth: 10 - 0.4 * (depth + 13), slope=-0.4, gap=range(10, 14))
+    assert_allclose(astuple(lip)[:3], astuple(wedge)[:3], atol=0.2)
+    assert wedge.anterior < 12
+
+
+def test_plates_that_stand_askew_are_read_each_at_its_own_rims():
+    heights = heights_of(
+        lambda depth: np.where(depth > 9, 10 - 5 * (depth - 9), 10.0),
+        lambda depth: np.where(depth < -9, 5 * (-9 - depth) - 10, -10.0),
+    )
+    assert_allclose(astuple(heights), 20.0, atol=0.1)
 
 
 def test_a_plate_that_sinks_inside_its_rim_and_a_split_body_keep_all_their_columns():
-    for columns in (block(lambda depth: np.where(np.abs(depth) < 6, 4.0, 10.0)), block(np.zeros_like, gap=(0.0, 1.0))):
-        assert len(between_plates(columns).right) == len(columns.right)
+    sunken = heights_of(lambda depth: np.where(np.abs(depth) < 6, 4.0, 10.0))
+    assert_allclose(astuple(sunken)[:3], (20.0, 14.0, 20.0))
+    assert_allclose(astuple(heights_of(np.zeros_like, gap=(0.0, 1.0))), 10.0)
 
 
 @pytest.mark.parametrize(("motion", "spacing_mm"), [("turned", 1.0), ("leaning", 0.8)])

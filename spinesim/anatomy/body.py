@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
+from spinesim.anatomy.heights import measure_heights
 from spinesim.anatomy.silhouette import Silhouette
 from spinesim.anatomy.vertebra import BodyHeights, EndPlate, Vector, square_axes
 
@@ -35,9 +36,8 @@ SACRAL_SHARE, SACRAL_REACH_MM = 0.32, 18.0
 EDGE_MM = 3.0
 """A sacral plate ends where the bone's surface leaves its plane by so much."""
 
-FALL_MM = 1.5
-"""Where a plate falls by more than this from one column to the next on the way to its rim, it ends: what is farther out
-is a lip of the other plate, or the wall."""
+BEYOND_MM = 3.0
+"""How far beyond the outline of the waist the plates are followed to their rims."""
 
 ROUNDS = 3
 """Refinements of the frame; the third one moves an end plate by less than 0.1 degree."""
@@ -104,7 +104,8 @@ def measure_body(bone: Silhouette, frame: Frame, rounds: int = ROUNDS) -> Body |
         canal = find_canal(bone, frame)
         if canal is not None:
             frame = Frame(frame.centre, square_axes(frame.axes[:, 2], frame.centre - canal))
-        columns = cast_columns(bone, frame, find_footprint(bone, frame, canal))
+        footprint = find_footprint(bone, frame, canal)
+        columns = cast_columns(bone, frame, footprint)
         if len(columns.right) < FEWEST_COLUMNS:
             return None
         superior, inferior = (fit_plate(columns, ends) for ends in (columns.top, columns.bottom))
@@ -112,7 +113,8 @@ def measure_body(bone: Silhouette, frame: Frame, rounds: int = ROUNDS) -> Body |
             (superior.centre + inferior.centre) / 2, square_axes(superior.normal + inferior.normal, frame.axes[:, 1])
         )
     width, depth = (float(np.ptp(extent)) + STEP_MM for extent in (columns.right, columns.anterior))
-    return Body(frame, superior, inferior, width, depth, canal, measure_heights(columns), columns.surface())
+    heights = _heights_between(bone, columns.frame, footprint, (superior, inferior))
+    return Body(frame, superior, inferior, width, depth, canal, heights, columns.surface())
 
 
 def measure_sacrum(bone: Silhouette, above: Frame, width_mm: float, depth_mm: float) -> EndPlate | None:
@@ -276,52 +278,15 @@ def fit_plate(columns: Columns, ends: Float[np.ndarray, " n"]) -> EndPlate:
     return EndPlate(centre, normal)
 
 
-def measure_heights(columns: Columns) -> BodyHeights:
-    """Read the height of a body at five places between the rims of its plates: the mean of the columns there."""
-    columns = between_plates(columns)
-    height = columns.top - columns.bottom
-    right, anterior = (_from_0_to_1(c) for c in (columns.right, columns.anterior))
-    near_midline, near_middle = np.abs(right - 0.5) < 0.25, np.abs(anterior - 0.5) < 0.25
-    places = {
-        "anterior": near_midline & (anterior > 0.88),
-        "middle": near_midline & (np.abs(anterior - 0.5) < 0.12),
-        "posterior": near_midline & (anterior < 0.12),
-        "left": near_middle & (right < 0.12),
-        "right": near_middle & (right > 0.88),
-    }
-    return BodyHeights(
-        **{place: float(height[where].mean()) if where.any() else float("nan") for place, where in places.items()}
-    )
-
-
-def between_plates(columns: Columns) -> Columns:
-    """Keep the columns that are reached from the middle one without falling off either plate.
-
-    The front of a wedged plate is set back from that of the other one; farther out a column would measure a lip alone.
-    All are kept where fewer than two thirds are reached: of a split body.
-    """
-    lattice = np.round(np.column_stack([columns.right, columns.anterior]) / STEP_MM).astype(int)
-    at = tuple((lattice - lattice.min(axis=0) + 1).T)
-    rise = np.full((2, *(np.ptp(lattice, axis=0) + 3)), -np.inf)
-    rise[:, *at] = columns.top, -columns.bottom
-    middle = np.linalg.norm(lattice - lattice.mean(axis=0), axis=1).argmin()
-    reached = np.zeros(rise.shape[1:], dtype=bool)
-    reached[at[0][middle], at[1][middle]] = True
-    count = 0
-    while count < reached.sum():
-        count = int(reached.sum())
-        for axis, step in ((0, 1), (0, -1), (1, 1), (1, -1)):
-            level = np.roll(np.where(reached, rise, np.inf), step, axis=axis + 1)
-            reached |= (rise > level - FALL_MM).all(axis=0)
-    left = reached[at]
-    if 3 * np.count_nonzero(left) < 2 * len(left):
-        return columns
-    lines = columns.right, columns.anterior, columns.top, columns.bottom
-    return Columns(columns.frame, *(each[left] for each in lines))
-
-
-def _from_0_to_1(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    return (values - values.min()) / np.ptp(values)
+def _heights_between(
+    bone: Silhouette, frame: Frame, footprint: Bool[np.ndarray, "n m"], plates: tuple[EndPlate, EndPlate]
+) -> BodyHeights:
+    """Read the heights between two plates, which reach beyond the footprint of the waist."""
+    wider = ndimage.binary_dilation(footprint, np.ones((3, 3)), iterations=round(BEYOND_MM / STEP_MM))
+    columns = cast_columns(bone, frame, wider)
+    normals = np.stack([plate.normal for plate in plates]) @ frame.axes
+    spots = np.column_stack([columns.right, columns.anterior]) / STEP_MM
+    return measure_heights(spots, np.stack([columns.top, columns.bottom]), -STEP_MM * normals[:, :2] / normals[:, 2:])
 
 
 def _sides(width: float, depth: float, height: float, step: float) -> list[Float[np.ndarray, " n"]]:
