@@ -31,6 +31,9 @@ CENTRE_SHARE, RIM_SHARE = 0.55, 0.92
 SEEN_SHARE = 0.88
 """Share of its extent over which the heights of a body's edges are measured: from the middle of one to the other's."""
 
+HINGE_SHARE = 0.06
+"""A wedged plate turns about a line so far inside its edge (share of its extent): the wall and its corner stand."""
+
 TOWARDS = {"anterior": (0.0, 1.0), "right": (1.0, 0.0), "left": (-1.0, 0.0), "central": (0.0, 1.0)}
 """Where a plate sinks the most, in the vertebra's right and anterior."""
 
@@ -137,7 +140,7 @@ class _Sinking:
 
     def holds(self, points: Points) -> Bool[np.ndarray, " n"]:
         """Which points move with the plate."""
-        near = self.beneath(points) < self.plate_mm
+        near = (self.beneath(points) < self.plate_mm) & (self.sink(points) > 0)
         return near & (self.inner(points) == 1.0) if self.central else near
 
     def frees(self, points: Points, room_mm: float) -> Bool[np.ndarray, " n"]:
@@ -147,11 +150,15 @@ class _Sinking:
         return freed & (self.inner(points) > 0) if self.central else freed
 
     def knots(self) -> Knots:
-        """The plate's motion against the base, in the vertebra's frame."""
-        angle = np.arctan(np.linalg.norm(self.slope)) * self.side
-        axis = np.array([-self.slope[1], self.slope[0], 0.0]) / max(float(np.linalg.norm(self.slope)), 1e-12)
-        pivot = np.array([0.0, 0.0, self.plane[0][2]])
-        return even_motion(pivot, angle * axis, -self.side * self.middle * np.array([0.0, 0.0, 1.0]))
+        """The plate's motion against the base, in the vertebra's frame: about the line where it sinks the least."""
+        steep = max(float(np.linalg.norm(self.slope)), 1e-12)
+        towards = self.slope / steep
+        edge = float(np.array([self.vertebra.width_mm, self.vertebra.depth_mm]) / 2 @ np.abs(towards))
+        across = min(edge, self.middle / steep)
+        hinge = np.append(-across * towards, 0.0)
+        hinge[2] = self.side * self.beneath(hinge[None])[0]
+        turn = np.arctan(steep) * self.side * np.array([-towards[1], towards[0], 0.0])
+        return even_motion(hinge, turn, np.array([0.0, 0.0, -self.side * (self.middle - steep * across)]))
 
 
 def break_body(vertebra: Vertebra, how: Break, displaced: Displaced) -> BrokenBody:
@@ -229,8 +236,8 @@ def _sinking_plates(vertebra: Vertebra, how: Break) -> list[_Sinking]:
         middle, slope = (front + back) / 2, (front - back) / (SEEN_SHARE * extent)
     else:
         lowest = share * getattr(heights, how.where)
-        slope = lowest / ((1 + SEEN_SHARE) / 2 * extent)
-        middle = slope * extent / 2
+        slope = lowest / (((1 + SEEN_SHARE) / 2 - HINGE_SHARE) * extent)
+        middle = slope * (1 / 2 - HINGE_SHARE) * extent
     return [_Sinking(vertebra, side, middle, slope * towards, how.type == "biconcave", plate_mm) for side in sides]
 
 
