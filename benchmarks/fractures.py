@@ -35,7 +35,7 @@ LEVELS = {
     ("lidc", "wedge"): ("T4", "T5", "T6", "T7", "T8", "T9", "T10", "T11", "T12", "L1"),
     ("lidc", "other"): ("T5", "T8", "T11", "L1"),
     ("verse004", "wedge"): ("T12", "L1", "L3"),
-    ("verse004", "other"): ("L1",),
+    ("verse004", "other"): ("L3",),
     ("phantom", "wedge"): ("T8", "L1"),
     ("phantom", "other"): ("L1",),
 }
