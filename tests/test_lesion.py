@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from pathlib import Path
 
 import nibabel
@@ -25,6 +27,15 @@ from spinesim.pathology.proposal import seat
 from spinesim.phantom import PhantomParameters, build_whole_phantom
 from spinesim.series.case import simulate
 from spinesim.series.fidelity import bone_fidelity
+from spinesim.series.lesion_picture import (
+    BONE_HU,
+    LUNG_HU,
+    PANEL_PX,
+    SOFT_HU,
+    WORDS_PX,
+    draw_lesions,
+    find_lesions,
+)
 from spinesim.series.writer import write_case
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -180,6 +191,47 @@ def test_the_mask_is_written_beside_the_labels(small_phantom, tmp_path):
     written = nibabel.load(files["lesions"])
     assert np.array_equal(np.asarray(written.dataobj), case.masses.voxels)
     assert np.allclose(written.affine, nibabel.load(files["labels"]).affine)
+    names = json.loads(files["record"].read_text(encoding="utf-8"))["files"]
+    assert names["lesions_picture"] == files["lesions_picture"].name == "sub-phantom_desc-lesion_picture.png"
+    assert files["lesions_picture"].read_bytes()[:4] == b"\x89PNG"
+    write_case(case, tmp_path / "out", overwrite=True)
+
+
+@pytest.mark.parametrize("with_image", [True, False])
+def test_the_picture_has_a_row_for_each_lesion_and_is_the_same_bytes_each_time(small_phantom, tmp_path, with_image):
+    parts = [{"kind": "lesion", "structure": level, "diameter_mm": 12} for level in ("T9", "T11")]
+    scan = small_phantom if with_image else Scan(small_phantom.labels)
+    heights = []
+    for some in (parts[:1], parts):
+        case = simulate(scan, Combination(pathologies=some))
+        for name in ("a.png", "b.png"):
+            draw_lesions(case, "phantom", tmp_path / name)
+        data = (tmp_path / "a.png").read_bytes()
+        assert data == (tmp_path / "b.png").read_bytes()
+        width, height = struct.unpack(">II", data[16:24])
+        assert width == 1600
+        heights.append(height)
+    assert heights[1] - heights[0] == PANEL_PX + WORDS_PX
+
+
+def test_the_picture_shows_the_tissue_that_a_lesion_comes_from(small_phantom):
+    parts = [{"kind": "scoliosis", "cobb_deg": 20, "apex": "T9"}, {"kind": "lesion", "structure": "T9", "volume_ml": 1}]
+    case = simulate(small_phantom, Combination(pathologies=parts))
+    (lesion,) = find_lesions(case)
+    before, after = (
+        (middle - spine[Level.T9].centre) @ spine[Level.T9].axes
+        for middle, spine in zip(lesion.middles, (case.before_spine, case.after_spine), strict=True)
+    )
+    assert np.linalg.norm(np.subtract(*lesion.middles)) > 3
+    assert np.linalg.norm(before - after) < 1
+    assert lesion.words.startswith("1  lesion at T9: asked 1.00 ml, measured 1.00 ml (a ball of 12.4 mm); ")
+
+
+def test_the_picture_has_the_window_of_the_tissue(whole):
+    windows = {"L1": BONE_HU, "rib_left_8": BONE_HU, "lung_upper_lobe_left": LUNG_HU, "liver": SOFT_HU}
+    parts = [{"kind": "lesion", "structure": structure, "volume_ml": 0.5} for structure in windows]
+    case = simulate(whole, Combination(pathologies=parts))
+    assert [lesion.window_hu for lesion in find_lesions(case)] == list(windows.values())
 
 
 @given(

@@ -25,6 +25,7 @@ from spinesim.pathology.library import tell_pathology
 from spinesim.pathology.proposal import outcome_of
 from spinesim.series.case import Case
 from spinesim.series.claim import claimed, nearest_parent, whole_path
+from spinesim.series.lesion_picture import draw_lesions
 from spinesim.series.painting import unknown_of
 from spinesim.series.picture import draw_case
 from spinesim.series.record import (
@@ -60,7 +61,10 @@ def file_names(subject: str, *, with_image: bool, compress: bool = True, with_ma
     names |= {"unknown": f"{subject}_desc-unknown_msk.{nifti}", "field": f"{subject}_field.nrrd"}
     names |= {"record": f"{subject}_record.json", "picture": f"{subject}_picture.png"}
     if with_masses:
-        names["lesions"] = f"{subject}_desc-lesion_msk.{nifti}"
+        names |= {
+            "lesions": f"{subject}_desc-lesion_msk.{nifti}",
+            "lesions_picture": f"{subject}_desc-lesion_picture.png",
+        }
     return names if with_image else {key: name for key, name in names.items() if key not in ("ct", "unknown")}
 
 
@@ -143,7 +147,7 @@ def write_case(
     run: Run | None = None,
     prompt: str | None = None,
 ) -> dict[str, Path]:
-    """Write a case: CT, labels, unknown mask, lesions if there are any, field, record and picture.
+    """Write a case: CT, labels, unknown mask, field, record, picture, and lesions with their picture if there are any.
 
     Everything goes into a hidden folder beside the target first, which then takes the target's name: a run
     that is killed leaves the target as it was, and the next one clears what it left.
@@ -299,6 +303,7 @@ def _write_files(case: Case, folder: Path, record: Record) -> None:
     write_labels(case.after.labels, folder / names["labels"])
     if case.masses is not None:
         write_labels(case.masses, folder / names["lesions"])
+        draw_lesions(case, f"{names['labels'].split('_')[0]} · lesions", folder / names["lesions_picture"])
     field = case.deformation.field
     write_field(field.displacement, field.grid, folder / names["field"], compress=names["labels"].endswith(".gz"))
     draw_case(
@@ -306,6 +311,7 @@ def _write_files(case: Case, folder: Path, record: Record) -> None:
         case.before_spine,
         case.after,
         case.after_spine,
+        case.masses,
         _title(case, names["labels"]),
         folder / names["picture"],
     )
