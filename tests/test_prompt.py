@@ -49,6 +49,15 @@ UNDERSTOOD = {
         Lesion(structure="lung_upper_lobe_left", diameter_mm=20, over_months=6)
     ],
     "a sclerotic metastasis in L3, 15 mm in diameter": [Lesion(structure="L3", diameter_mm=15, type="sclerotic")],
+    "three sclerotic metastases in L3, 8 mm": [Lesion(structure="L3", diameter_mm=8, type="sclerotic")] * 3,
+    "two lesions in L2 of 8 mm and a lesion in L3 of 10 mm": [
+        *[Lesion(structure="L2", diameter_mm=8)] * 2,
+        Lesion(structure="L3", diameter_mm=10),
+    ],
+    "2 nodules of 1 cm in the liver and three of 9 mm in L3": [
+        *[Lesion(structure="liver", diameter_mm=10)] * 2,
+        *[Lesion(structure="L3", diameter_mm=9)] * 3,
+    ],
     "lytic lesions of T9 (12 mm) and L1 (2 cm), expansile": [
         Lesion(structure="T9", diameter_mm=12, type="lytic"),
         Lesion(structure="L1", diameter_mm=20, type="lytic", expansion=0.4),
@@ -251,6 +260,8 @@ REFUSED = {
     "a girl growing from 10 to 14 with a mild fracture of L1": "simulate one on the result of the other",
     "a lytic metastasis of 2 cm": "expected what each lesion is in",
     "a lytic metastasis in L3": "expected the size of each lesion",
+    "two lesions in L2 of 8 mm and one in L3 of 10 mm": "got 'two' of more than one",
+    "two lytic lesions of T9 (12 mm) and L1 (2 cm)": "expected how many lesions each structure has",
     "a 2 cm lesion of L3, 3 cm": "got '2 cm' and '3 cm' of one lesion",
     "spinous process fracture": "expected the level of each broken process",
     # contradictions

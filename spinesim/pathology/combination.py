@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-from pydantic import SerializeAsAny, field_validator
+from pydantic import BaseModel, SerializeAsAny, field_validator
 
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.measure import Measures
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.vertebra import Spine
-from spinesim.errors import OutOfReachError, PathologyError
+from spinesim.errors import CrowdedError, OutOfReachError, PathologyError
 from spinesim.pathology.library import read_pathology
 from spinesim.pathology.proposal import (
     Excuses,
@@ -29,6 +29,9 @@ from spinesim.pathology.proposal import (
     tolerances_of,
 )
 
+SEATINGS, SEEDS = 20, 2**32
+"""Draws of the places of all until there is room for each; how far their seeds lie apart."""
+
 
 class Combination(Pathology):
     """Pathologies of one spine.
@@ -39,7 +42,7 @@ class Combination(Pathology):
     Parameters
     ----------
     pathologies : tuple of Pathology
-        One or more; the same goal may be asked once only.
+        One or more; the same goal may be asked once only. Lesions of one structure are numbered in their order.
     """
 
     kind: ClassVar[str] = "combination"
@@ -98,6 +101,7 @@ class Combination(Pathology):
     @field_validator("pathologies")
     @classmethod
     def _go_together(cls, pathologies: tuple[Pathology, ...]) -> tuple[Pathology, ...]:
+        pathologies = _told_apart(pathologies)
         names = Counter(pathology.title for pathology in pathologies)
         (name, count), *_ = names.most_common(1)
         if count > 1:
@@ -122,18 +126,49 @@ class Combination(Pathology):
         return tuple(sorted(pathologies, key=lambda pathology: pathology.stage))
 
 
+def _told_apart(pathologies: Iterable[Pathology]) -> tuple[Pathology, ...]:
+    """Number those that are several at one place: where a number is taken, the next one is."""
+    numbered: list[Pathology] = []
+    for each in pathologies:
+        numbered.append(each.beside(numbered))
+    return tuple(numbered)
+
+
 @settle.register
 def _(combination: Combination, seed: int) -> Combination:
     return combination.model_copy(update={"pathologies": tuple(settle(each, seed) for each in combination.pathologies)})
 
 
 @seat.register
-def _(combination: Combination, labels: LabelMap, spine: Spine, seed: int) -> Combination:
-    seated = tuple(seat(each, labels, spine, seed) for each in combination.pathologies)
-    titles = [str(getattr(each, "title", "")) for each in seated]
+def _(
+    combination: Combination, labels: LabelMap, spine: Spine, seed: int, beside: Sequence[BaseModel] = ()
+) -> Combination:
+    for attempt in range(SEATINGS):
+        try:
+            seated = _seat_all(combination.pathologies, labels, spine, seed + attempt * SEEDS)
+        except CrowdedError:
+            if attempt == SEATINGS - 1:
+                raise
+            continue
+        break
+    titles = [each.title for each in seated]
     if len(set(titles)) < len(titles):
         raise PathologyError(f"combination: expected each place once, got {', '.join(titles)}; leave one out")
     return combination.model_copy(update={"pathologies": seated})
+
+
+def _seat_all(pathologies: Sequence[Pathology], labels: LabelMap, spine: Spine, seed: int) -> tuple[Pathology, ...]:
+    """Choose the place of each beside those before it, first of those that are pinned; in the order given.
+
+    Raises
+    ------
+    CrowdedError
+        When there is no room for one where the others were drawn.
+    """
+    seated: dict[int, Any] = {}
+    for rank in sorted(range(len(pathologies)), key=lambda rank: not pathologies[rank].pinned):
+        seated[rank] = seat(pathologies[rank], labels, spine, seed, tuple(seated.values()))
+    return tuple(seated[rank] for rank in range(len(pathologies)))
 
 
 @goals_of.register

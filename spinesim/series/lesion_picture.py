@@ -169,6 +169,8 @@ def _draw_panel(axes: Axes, case: Case, lesion: Grown, view: View, when: int) ->
     axes.imshow(_shades(scan, section, lesion), extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="bilinear")
     _outline(axes, section.share(scan.labels, lesion.structure), steps, OWN_COLOUR, 0.6)
     if when and case.masses is not None:
+        beside = section.sample((case.masses.voxels[section.box] > 0).astype(np.float32), 0.0)
+        _outline(axes, beside, steps, MASS_COLOUR, 0.5)
         _outline(axes, section.share(case.masses, lesion.number), steps, MASS_COLOUR, 1.1)
     axes.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[], facecolor="black")
     axes.spines[:].set_visible(False)
