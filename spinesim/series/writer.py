@@ -45,6 +45,9 @@ from spinesim.series.record import (
 LIBRARIES = ("numpy", "scipy", "nibabel", "SimpleITK", "numba")
 """Libraries whose versions the record names."""
 
+MOST_TOLD = 4
+"""Goals in the header of the picture; the record holds all of them."""
+
 
 def subject_name(source: str) -> str:
     """Make a BIDS subject out of a file's name: ``sub-verse004_ct.nii.gz`` gives ``sub-verse004``."""
@@ -345,8 +348,10 @@ def _inpainted(case: Case) -> Inpainted:
 
 
 def _title(case: Case, name: str) -> str:
-    """What was asked and measured, in a line."""
+    """What was asked and measured, in a line that can be read."""
     goals = [f"{goal} asked {asked:g}, measured {measured:.1f}" for goal, (asked, measured, _) in case.goals.items()]
+    if more := len(goals[MOST_TOLD:]):
+        goals = [*goals[:MOST_TOLD], f"{more} more"]
     return f"{name.split('_')[0]} · {type(case.pathology).__name__} · {'; '.join(goals)}"
 
 
