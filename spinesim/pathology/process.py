@@ -69,7 +69,7 @@ class ProcessFracture(Pathology):
 
     kind: ClassVar[str] = "process_fracture"
     stage: ClassVar[int] = 5
-    sized: ClassVar[bool] = True
+    scanned: ClassVar[bool] = True
 
     level: str
     process: Process = "spinous"

@@ -35,8 +35,9 @@ class Pathology(BaseModel):
     """Parameters of a pathology.
 
     ``kind`` is its name in configurations; of several on one spine, those of an earlier ``stage`` come first. One that
-    ``resizes`` bones does not go together with one that is ``sized``: told by sizes that bones have in the scan, or by
-    how far their tissue is stretched. There may be ``several`` at one place, told apart by a parameter ``nth``.
+    ``resizes`` bones may come before one that is ``sized``, whose parts and goals are told by the sizes of the bones
+    that it finds; not before one that is ``scanned``, told by sizes in the scan. There may be ``several`` at one place,
+    told apart by a parameter ``nth``.
 
     Parameters
     ----------
@@ -50,6 +51,7 @@ class Pathology(BaseModel):
     stage: ClassVar[int]
     resizes: ClassVar[bool] = False
     sized: ClassVar[bool] = False
+    scanned: ClassVar[bool] = False
     several: ClassVar[bool] = False
 
     allow_implausible: bool = False
@@ -98,6 +100,10 @@ class Pathology(BaseModel):
     @property
     def needs_structures(self) -> bool:
         """Whether a label map of vertebrae alone is not enough."""
+        return False
+
+    def shortens(self, upper: Level, lower: Level) -> bool:
+        """Whether it brings the bodies of two neighbours nearer together, by what is lost of them or between them."""
         return False
 
     @property
@@ -181,6 +187,12 @@ def seat(
 def read_goals(pathology: BaseModel, measures: Measures, native: Measures) -> Goals:
     """Read the same numbers off a measured spine; ``native`` is what the spine measured before."""
     raise TypeError(f"read_goals: expected a registered pathology, got {type(pathology).__name__}")
+
+
+@singledispatch
+def outgrow(pathology: BaseModel, native: Measures) -> Measures:
+    """What a spine measures once a pathology has changed its sizes, to hold later ones against; most change none."""
+    return native
 
 
 @singledispatch
