@@ -9,15 +9,17 @@ import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from scipy import ndimage
 
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level, parse_level
-from spinesim.anatomy.scan import LabelMap, Scan
+from spinesim.anatomy.scan import Scan
 from spinesim.anatomy.vertebra import Spine
 from spinesim.errors import PathologyError
 from spinesim.pathology.combination import Combination
@@ -25,6 +27,7 @@ from spinesim.pathology.configuration import read_configuration
 from spinesim.pathology.proposal import Pathology
 from spinesim.phantom import PhantomParameters, build_whole_phantom
 from spinesim.series.case import Case, simulate
+from spinesim.series.lesion_picture import draw_lesions
 
 SHOWN = (
     "lenke-1",
@@ -43,6 +46,7 @@ SHOWN = (
     "ais-progression",
     "lytic-metastasis-l1",
     "sclerotic-metastases",
+    "sclerotic-metastases-l3",
     "lung-nodule",
 )
 """What the page shows; ``--only`` draws any other."""
@@ -58,7 +62,7 @@ BEHIND = 0.42
 """Share of a sagittal panel's width that lies behind the bodies."""
 
 PANEL_IN, DPI = 4.2, 100
-GROUND, INK, LINE, MASS = "black", "#d0d4da", "#ff8a3c", "#5fd3f3"
+GROUND, INK, LINE = "black", "#d0d4da", "#ff8a3c"
 
 
 def main() -> None:
@@ -79,7 +83,7 @@ def main() -> None:
             case = simulate(scan, configuration.pathology, seed=configuration.seed)
         except PathologyError as refusal:
             sys.exit(f"{name}: {refusal}")
-        draw(case, options.out / f"{name}.jpg")
+        (draw if case.masses is None else draw_grown)(case, options.out / f"{name}.jpg")
         lines.append(describe(name, configuration.about, case))
         print(lines[-1].splitlines()[2])
     if not options.only:
@@ -97,7 +101,8 @@ def page(lines: Iterable[str]) -> str:
     head = """# Gallery
 
 Some of the shipped presets on the built-in phantom (C7 to the sacrum, 1.5 mm), before and after: a sagittal and a
-coronal plane through the level that changes, not curved. Made by `make gallery`; one of them on your own scan:
+coronal plane through the level that changes, not curved; lesions one a row, in three planes through each. Made by
+`make gallery`; one of them on your own scan:
 `spinesim simulate ct.nii.gz --labels labels.nii.gz --config NAME`.
 """
     return "\n".join([head, *lines])
@@ -115,14 +120,20 @@ def draw(case: Case, out: Path) -> None:
     ]
     for rank, (scan, spine, view, when) in enumerate(panels):
         axes = figure.add_axes((rank / 4 + 0.002, 0.0, 1 / 4 - 0.004, 0.93), facecolor=GROUND)
-        centre = middle(spine, levels)
-        if case.masses is not None and len(case.proposal.plan.masses) == 1:
-            centre = case.masses.grid.to_world(np.argwhere(case.masses.voxels > 0).astype(float)).mean(axis=0)
-        _draw_plane(axes, scan, centre, case.before_spine.patient_axes, view, tall)
-        if when == "after" and case.masses is not None:
-            _outline(axes, case.masses, centre, case.before_spine.patient_axes, view, tall)
+        _draw_plane(axes, scan, middle(spine, levels), case.before_spine.patient_axes, view, tall)
         figure.text(rank / 4 + 0.01, 0.95, f"{when}, {view}", color=INK, fontsize=9)
     figure.savefig(out, pil_kwargs={"quality": 80, "optimize": True})
+
+
+def draw_grown(case: Case, out: Path) -> None:
+    """Draw lesions as a case's own picture of them does, as wide as the others."""
+    with TemporaryDirectory() as folder:
+        drawn = Path(folder) / "lesions.png"
+        draw_lesions(case, "before and after", drawn)
+        with Image.open(drawn) as picture:
+            wide = int(4 * ASPECT * PANEL_IN * DPI)
+            small = picture.convert("RGB").resize((wide, round(wide / picture.width * picture.height)), Image.LANCZOS)
+    small.save(out, quality=80, optimize=True)
 
 
 def mentioned(pathology: Pathology) -> tuple[Level, ...]:
@@ -151,14 +162,6 @@ def _draw_plane(axes: Axes, scan: Scan, centre: np.ndarray, patient: np.ndarray,
         if inside.max() > 0.5:
             axes.contour(inside.reshape(shape), [0.5], colors=[LINE], linewidths=0.6, alpha=0.4 + 0.5 * (level % 2))
     axes.set_axis_off()
-
-
-def _outline(axes: Axes, masses: LabelMap, centre: np.ndarray, patient: np.ndarray, view: str, tall: float) -> None:
-    """Outline what grew."""
-    voxels, shape = _plane(masses.grid, centre, patient, view, tall)
-    inside = ndimage.map_coordinates((masses.voxels > 0).astype(np.float32), voxels, order=1).reshape(shape)
-    if inside.max() > 0.5:
-        axes.contour(inside, [0.5], colors=[MASS], linewidths=0.7)
 
 
 def _plane(
