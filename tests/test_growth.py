@@ -20,6 +20,7 @@ from spinesim.anatomy.plan import Squeezed
 from spinesim.anatomy.stretch import split_stretch
 from spinesim.anatomy.surroundings import find_surroundings
 from spinesim.errors import PathologyError
+from spinesim.inpaint.mask import Reason
 from spinesim.pathology.combination import Combination
 from spinesim.pathology.fracture import Fracture
 from spinesim.pathology.growth import BREADTH, Growth, spine_length_cm
@@ -109,6 +110,9 @@ def test_what_grew_is_held_against_its_grown_size(small_phantom, lumbar, part):
         if level in ("T7", "T8"):
             assert rms <= 0.1, level
             assert abs(volume - 1) <= 0.02, level
+    if part["kind"] == "fracture":
+        bone = case.after.labels.voxels == case.after.labels.numbers[Level[part["level"]]]
+        assert 0.1 < np.mean(case.unknown.reasons[bone] == Reason.FRACTURE) < 0.7  # growing breaks no bone
 
 
 def test_the_parts_of_a_bone_that_grows_are_the_grown_ones_at_rest(small_phantom):

@@ -525,3 +525,7 @@ def test_the_record_holds_the_prompt(quiet, small_case, small_files, tmp_path, m
     assert ("understood: scoliosis: cobb_deg 30, apex T10" in done.stderr.splitlines()) is not quiet
     (record,) = tmp_path.glob("simulated_scoliosis-T10/*_record.json")
     assert json.loads(record.read_text(encoding="utf-8"))["prompt"] == text
+
+
+def test_the_folder_is_named_once_after_each_place():
+    assert understand("three lesions in L3 of 8 mm and a lesion in T9 of 9 mm").name == "lesion-L3_lesion-T9"
