@@ -72,6 +72,10 @@ UNDERSTOOD = {
     "a 3 cm smooth mass in the liver": [Lesion(structure="liver", diameter_mm=30, irregularity=0)],
     # growing up
     "skeletal growth of a girl from age 10 to 14": [Growth(sex="female", from_age=10, to_age=14)],
+    "a girl growing from 10 to 14 with a mild fracture of L1": [
+        Growth(sex="female", from_age=10, to_age=14),
+        Fracture(level="L1", genant_grade=1),
+    ],
     "growth of a girl from age 10 to 14": [Growth(sex="female", from_age=10, to_age=14)],
     "a boy growing from 12 to 15 years": [Growth(sex="male", from_age=12, to_age=15)],
     "growth spurt of a girl, aged 11 years, over 18 months": [Growth(sex="female", from_age=11, to_age=12.5)],
@@ -257,7 +261,7 @@ REFUSED = {
     "a girl growing up from 10 years": "expected both ages of skeletal growth",
     "skeletal growth of a girl from 14 to 10": "expected an age to grow to above 14",
     "skeletal growth of a woman from 17 to 20": "expected an age to grow from below 16",
-    "a girl growing from 10 to 14 with a mild fracture of L1": "simulate one on the result of the other",
+    "a girl growing from 10 to 14 with a fracture of the spinous process of L1": "expected no growth together with",
     "a lytic metastasis of 2 cm": "expected what each lesion is in",
     "a lytic metastasis in L3": "expected the size of each lesion",
     "two lesions in L2 of 8 mm and one in L3 of 10 mm": "got 'two' of more than one",
