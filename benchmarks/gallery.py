@@ -9,22 +9,25 @@ import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from scipy import ndimage
 
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level, parse_level
-from spinesim.anatomy.scan import LabelMap, Scan
-from spinesim.anatomy.vertebra import Spine
+from spinesim.anatomy.scan import Scan
 from spinesim.errors import PathologyError
 from spinesim.pathology.combination import Combination
 from spinesim.pathology.configuration import read_configuration
 from spinesim.pathology.proposal import Pathology
 from spinesim.phantom import PhantomParameters, build_whole_phantom
 from spinesim.series.case import Case, simulate
+from spinesim.series.lesion_picture import draw_lesions
+from spinesim.series.picture import draw_case
 
 SHOWN = (
     "lenke-1",
@@ -43,13 +46,14 @@ SHOWN = (
     "ais-progression",
     "lytic-metastasis-l1",
     "sclerotic-metastases",
+    "sclerotic-metastases-l3",
     "lung-nodule",
 )
 """What the page shows; ``--only`` draws any other."""
 
 WINDOW_HU = (-200.0, 700.0)
-CLOSE_MM, WHOLE_MM = 150.0, 560.0
-"""Height of what is shown: some levels, or the whole spine."""
+CLOSE_MM = 150.0
+"""Height of what is shown of some levels."""
 
 ASPECT, PIXEL_SHARE = 0.62, 1 / 420
 """Width of a panel over its height, and a pixel over its height."""
@@ -58,7 +62,10 @@ BEHIND = 0.42
 """Share of a sagittal panel's width that lies behind the bodies."""
 
 PANEL_IN, DPI = 4.2, 100
-GROUND, INK, LINE, MASS = "black", "#d0d4da", "#ff8a3c", "#5fd3f3"
+WIDE_PX, QUALITY = 860, 70
+"""Width of a picture of the whole spine or of lesions, and the quality of the JPEG."""
+
+GROUND, INK, LINE = "black", "#d0d4da", "#ff8a3c"
 
 
 def main() -> None:
@@ -96,17 +103,35 @@ def page(lines: Iterable[str]) -> str:
     """The page of the gallery."""
     head = """# Gallery
 
-Some of the shipped presets on the built-in phantom (C7 to the sacrum, 1.5 mm), before and after: a sagittal and a
-coronal plane through the level that changes, not curved. Made by `make gallery`; one of them on your own scan:
+Some of the shipped presets on the built-in phantom (C7 to the sacrum, 1.5 mm), before and after: the whole spine in
+sections that follow it, a level that changes in planes through it, lesions one a row in three planes. Made by
+`make gallery`; one of them on your own scan:
 `spinesim simulate ct.nii.gz --labels labels.nii.gz --config NAME`.
 """
     return "\n".join([head, *lines])
 
 
 def draw(case: Case, out: Path) -> None:
-    """Draw sagittal and coronal planes before and after, with the outlines of the labels."""
+    """Draw a case: its lesions, the levels that change from close by, or the whole spine."""
     levels = mentioned(case.pathology)
-    tall = CLOSE_MM if levels else WHOLE_MM
+    if case.masses is None and levels:
+        draw_closely(case, levels, out)
+        return
+    with TemporaryDirectory() as folder:
+        drawn = Path(folder) / "picture.png"
+        if case.masses is not None:
+            draw_lesions(case, out.stem, drawn)
+        else:
+            scans = case.before, case.before_spine, case.after, case.after_spine
+            draw_case(*scans, None, out.stem, drawn)
+        with Image.open(drawn) as picture:
+            size = WIDE_PX, round(WIDE_PX / picture.width * picture.height)
+            small = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    small.save(out, quality=QUALITY, optimize=True)
+
+
+def draw_closely(case: Case, levels: tuple[Level, ...], out: Path) -> None:
+    """Draw sagittal and coronal planes before and after, with the outlines of the labels."""
     figure = Figure(figsize=(4 * ASPECT * PANEL_IN, PANEL_IN), dpi=DPI, facecolor=GROUND)
     panels = [
         (scan, spine, view, when)
@@ -115,14 +140,10 @@ def draw(case: Case, out: Path) -> None:
     ]
     for rank, (scan, spine, view, when) in enumerate(panels):
         axes = figure.add_axes((rank / 4 + 0.002, 0.0, 1 / 4 - 0.004, 0.93), facecolor=GROUND)
-        centre = middle(spine, levels)
-        if case.masses is not None and len(case.proposal.plan.masses) == 1:
-            centre = case.masses.grid.to_world(np.argwhere(case.masses.voxels > 0).astype(float)).mean(axis=0)
-        _draw_plane(axes, scan, centre, case.before_spine.patient_axes, view, tall)
-        if when == "after" and case.masses is not None:
-            _outline(axes, case.masses, centre, case.before_spine.patient_axes, view, tall)
+        centre = np.mean([v.centre for v in spine if v.level in levels], axis=0)
+        _draw_plane(axes, scan, centre, case.before_spine.patient_axes, view)
         figure.text(rank / 4 + 0.01, 0.95, f"{when}, {view}", color=INK, fontsize=9)
-    figure.savefig(out, pil_kwargs={"quality": 80, "optimize": True})
+    figure.savefig(out, pil_kwargs={"quality": QUALITY, "optimize": True})
 
 
 def mentioned(pathology: Pathology) -> tuple[Level, ...]:
@@ -136,14 +157,9 @@ def mentioned(pathology: Pathology) -> tuple[Level, ...]:
     return (level,) if level else ()
 
 
-def middle(spine: Spine, levels: tuple[Level, ...]) -> np.ndarray:
-    """Where to look: the mean of the named bodies, or of all."""
-    return np.mean([v.centre for v in spine if v.level in levels or not levels], axis=0)
-
-
-def _draw_plane(axes: Axes, scan: Scan, centre: np.ndarray, patient: np.ndarray, view: str, tall: float) -> None:
+def _draw_plane(axes: Axes, scan: Scan, centre: np.ndarray, patient: np.ndarray, view: str) -> None:
     """Sample a flat plane through a point."""
-    voxels, shape = _plane(scan.grid, centre, patient, view, tall)
+    voxels, shape = _plane(scan.grid, centre, patient, view)
     hu = ndimage.map_coordinates(scan.image.hu(), voxels, order=1, cval=-1000.0).reshape(shape)
     axes.imshow(hu, "gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1], aspect="auto")
     for level, number in scan.labels.numbers.items():
@@ -153,19 +169,9 @@ def _draw_plane(axes: Axes, scan: Scan, centre: np.ndarray, patient: np.ndarray,
     axes.set_axis_off()
 
 
-def _outline(axes: Axes, masses: LabelMap, centre: np.ndarray, patient: np.ndarray, view: str, tall: float) -> None:
-    """Outline what grew."""
-    voxels, shape = _plane(masses.grid, centre, patient, view, tall)
-    inside = ndimage.map_coordinates((masses.voxels > 0).astype(np.float32), voxels, order=1).reshape(shape)
-    if inside.max() > 0.5:
-        axes.contour(inside, [0.5], colors=[MASS], linewidths=0.7)
-
-
-def _plane(
-    grid: Grid, centre: np.ndarray, patient: np.ndarray, view: str, tall: float
-) -> tuple[np.ndarray, tuple[int, ...]]:
+def _plane(grid: Grid, centre: np.ndarray, patient: np.ndarray, view: str) -> tuple[np.ndarray, tuple[int, ...]]:
     """Voxels of a flat plane through a point, and its shape; the patient's front, or right, is on the left."""
-    wide = ASPECT * tall
+    tall, wide = CLOSE_MM, ASPECT * CLOSE_MM
     left = patient[:, 1] if view == "sagittal" else patient[:, 0]
     start = (1 - BEHIND) * wide if view == "sagittal" else wide / 2
     across = np.arange(start, start - wide, -PIXEL_SHARE * tall)

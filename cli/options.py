@@ -135,4 +135,6 @@ def run_and_tell(
     for name, (asked, measured, native) in case.goals.items():
         click.echo(f"{name}: asked {asked:g}, measured {measured:.1f} (before: {native:.1f})")
     click.echo(f"picture: {files['picture']}")
+    if "lesions_picture" in files:
+        click.echo(f"picture of the lesions: {files['lesions_picture']}")
     click.echo(f"written: {target}")

@@ -36,6 +36,10 @@ class OutOfReachError(PathologyError):
         self.reason, self.nearest, self.unit = reason, nearest, unit
 
 
+class CrowdedError(PathologyError):
+    """What was placed before left no room; another draw of the places may."""
+
+
 class ConfigError(SpinesimError):
     """A parameter or a configuration key is out of its range or unknown."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from pathlib import Path
 
 import nibabel
@@ -21,10 +23,20 @@ from spinesim.anatomy.schemes import STRUCTURES
 from spinesim.errors import PathologyError
 from spinesim.pathology.combination import Combination
 from spinesim.pathology.lesion import Lesion
+from spinesim.pathology.library import tell_pathology
 from spinesim.pathology.proposal import seat
 from spinesim.phantom import PhantomParameters, build_whole_phantom
 from spinesim.series.case import simulate
 from spinesim.series.fidelity import bone_fidelity
+from spinesim.series.lesion_picture import (
+    BONE_HU,
+    LUNG_HU,
+    PANEL_PX,
+    SOFT_HU,
+    WORDS_PX,
+    draw_lesions,
+    find_lesions,
+)
 from spinesim.series.writer import write_case
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -151,6 +163,83 @@ def test_a_number_that_means_a_level_is_that_level(small_phantom):
     assert found == seat(Lesion(structure="T9", diameter_mm=12), small_phantom.labels, spine, 0)
 
 
+def several(structure: str, count: int, **asked) -> Combination:
+    return Combination(pathologies=[{"kind": "lesion", "structure": structure, **asked}] * count)
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        ({"structure": "L1", "count": 3, "diameter_mm": 9}, ["L1", "L1-2", "L1-3"]),
+        ({"structure": "liver", "count": 2, "volume_ml": 5, "irregularity": 0.8}, ["liver", "liver-2"]),
+    ],
+)
+def test_each_of_several_lesions_in_one_structure_has_its_size_and_its_place(whole, asked, names):
+    case = simulate(whole, several(**asked))
+    assert [goal.split("_")[1] for goal in case.goals] == names
+    assert [mass.name for mass in case.proposal.plan.masses] == [f"lesion at {name}" for name in names]
+    for number, (asked_, measured, native) in enumerate(case.goals.values(), start=1):
+        mask = case.masses.voxels == number
+        volume = mask.sum() * case.masses.grid.voxel_volume_mm3 / 1000
+        assert ndimage.label(mask)[1] == 1
+        assert measured == pytest.approx(asked_, rel=0.05)
+        assert measured == pytest.approx(volume if "volume_ml" in asked else ball_diameter_mm(volume))
+        assert native == 0
+        assert set(np.unique(case.after.labels.voxels[mask])) == {case.pathology.pathologies[0].label}
+    assert case.masses.voxels.max() == len(names)
+
+
+def test_the_record_of_several_lesions_gives_the_same_again(small_phantom):
+    case = simulate(small_phantom, several("T9", 2, diameter_mm=9))
+    again = simulate(small_phantom, Combination(**tell_pathology(case.pathology)))
+    assert again.pathology == case.pathology
+    assert np.array_equal(again.after.image.voxels, case.after.image.voxels)
+
+
+def test_the_first_of_several_lies_where_it_lies_alone(small_phantom):
+    labels, spine = small_phantom.labels, estimate_spine(small_phantom.labels)
+    both = seat(several("T9", 2, diameter_mm=9), labels, spine, 0).pathologies
+    assert both[0] == seat(Lesion(structure="T9", diameter_mm=9), labels, spine, 0)
+    assert both[0].offset_mm != both[1].offset_mm
+
+
+def test_what_is_open_makes_room_for_what_is_pinned(small_phantom):
+    labels, spine = small_phantom.labels, estimate_spine(small_phantom.labels)
+    for seed in range(5):
+        parts = [Lesion(structure="T9", diameter_mm=10), Lesion(structure="T9", diameter_mm=12, offset_mm=(3, 0, 0))]
+        free, pinned = seat(Combination(pathologies=parts), labels, spine, seed).pathologies
+        assert pinned.offset_mm == (3, 0, 0)
+        assert np.linalg.norm(np.subtract(free.offset_mm, pinned.offset_mm)) >= 11
+
+
+def test_a_level_and_its_number_are_one_structure(small_phantom):
+    number, spine = small_phantom.labels.numbers[Level.T9], estimate_spine(small_phantom.labels)
+    parts = [Lesion(structure="T9", diameter_mm=9), Lesion(structure=f"label {number}", diameter_mm=9)]
+    seated = seat(Combination(pathologies=parts), small_phantom.labels, spine, 0)
+    assert [each.title for each in seated.pathologies] == ["lesion at T9", "lesion at T9-2"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        (
+            [{"offset_mm": (-3, 0, 0)}, {"offset_mm": (4, 0, 0)}],
+            "lesion at T9-2: expected its centre 10.0 mm or more from that of the lesion at T9, for they are 10.0 and "
+            "10.0 mm wide, got 7.0 mm; ",
+        ),
+        ([{"diameter_mm": 16}, {"diameter_mm": 16}], "expected room for its 16.0 mm beside the lesion at T9 (16.0 mm)"),
+    ],
+)
+def test_lesions_that_would_overlap_are_refused_and_both_are_named(small_phantom, parts, said):
+    with pytest.raises(PathologyError) as refusal:
+        simulate(
+            small_phantom,
+            Combination(pathologies=[Lesion(structure="T9", **{"diameter_mm": 10} | part) for part in parts]),
+        )
+    assert "lesion at T9-2: " in str(refusal.value)
+    assert said in str(refusal.value)
+
+
 @pytest.mark.slow
 def test_a_lesion_goes_with_its_bone_through_a_curve(whole):
     parts = [{"kind": "scoliosis", "cobb_deg": 30, "apex": "T10"}]
@@ -180,6 +269,47 @@ def test_the_mask_is_written_beside_the_labels(small_phantom, tmp_path):
     written = nibabel.load(files["lesions"])
     assert np.array_equal(np.asarray(written.dataobj), case.masses.voxels)
     assert np.allclose(written.affine, nibabel.load(files["labels"]).affine)
+    names = json.loads(files["record"].read_text(encoding="utf-8"))["files"]
+    assert names["lesions_picture"] == files["lesions_picture"].name == "sub-phantom_desc-lesion_picture.png"
+    assert files["lesions_picture"].read_bytes()[:4] == b"\x89PNG"
+    write_case(case, tmp_path / "out", overwrite=True)
+
+
+@pytest.mark.parametrize("with_image", [True, False])
+def test_the_picture_has_a_row_for_each_lesion_and_is_the_same_bytes_each_time(small_phantom, tmp_path, with_image):
+    parts = [{"kind": "lesion", "structure": level, "diameter_mm": 12} for level in ("T9", "T11")]
+    scan = small_phantom if with_image else Scan(small_phantom.labels)
+    heights = []
+    for some in (parts[:1], parts):
+        case = simulate(scan, Combination(pathologies=some))
+        for name in ("a.png", "b.png"):
+            draw_lesions(case, "phantom", tmp_path / name)
+        data = (tmp_path / "a.png").read_bytes()
+        assert data == (tmp_path / "b.png").read_bytes()
+        width, height = struct.unpack(">II", data[16:24])
+        assert width == 1600
+        heights.append(height)
+    assert heights[1] - heights[0] == PANEL_PX + WORDS_PX
+
+
+def test_the_picture_shows_the_tissue_that_a_lesion_comes_from(small_phantom):
+    parts = [{"kind": "scoliosis", "cobb_deg": 20, "apex": "T9"}, {"kind": "lesion", "structure": "T9", "volume_ml": 1}]
+    case = simulate(small_phantom, Combination(pathologies=parts))
+    (lesion,) = find_lesions(case)
+    before, after = (
+        (middle - spine[Level.T9].centre) @ spine[Level.T9].axes
+        for middle, spine in zip(lesion.middles, (case.before_spine, case.after_spine), strict=True)
+    )
+    assert np.linalg.norm(np.subtract(*lesion.middles)) > 3
+    assert np.linalg.norm(before - after) < 1
+    assert lesion.words.startswith("1  lesion at T9: asked 1.00 ml, measured 1.00 ml (a ball of 12.4 mm); ")
+
+
+def test_the_picture_has_the_window_of_the_tissue(whole):
+    windows = {"L1": BONE_HU, "rib_left_8": BONE_HU, "lung_upper_lobe_left": LUNG_HU, "liver": SOFT_HU}
+    parts = [{"kind": "lesion", "structure": structure, "volume_ml": 0.5} for structure in windows]
+    case = simulate(whole, Combination(pathologies=parts))
+    assert [lesion.window_hu for lesion in find_lesions(case)] == list(windows.values())
 
 
 @given(

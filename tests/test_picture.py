@@ -106,6 +106,20 @@ def test_a_cut_vertebra_is_named_only_where_its_centre_is_seen():
     assert [section.level_at(v.centre) for v in spine] == [0, *LEVELS]
 
 
+def test_what_grew_is_seen_where_the_section_meets_it():
+    spine = column()
+    scan = scan_of(spine)
+    points = scan.grid.to_world(np.indices(scan.grid.shape).reshape(3, -1).T.astype(float)).reshape(*scan.grid.shape, 3)
+    right = spine[Level.T9].centre + [9.0, 0.0, 0.0]
+    grown = (np.linalg.norm(points - right, axis=-1) < 5).astype(np.uint8)
+    masses = LabelMap(grown, scan.grid, {})
+    coronal, sagittal = (look(scan, spine, None, masses) for look in (curved_coronal, curved_sagittal))
+    assert coronal.masses[pixel(coronal, right)] == 1
+    assert coronal.masses[pixel(coronal, spine[Level.T9].centre)] == 0
+    assert not sagittal.masses.any()
+    assert curved_coronal(scan, spine).masses is None
+
+
 def test_outside_the_scan_is_air():
     spine = column()
     leaning = column(tilt=0.3)[Level.T8].axes
@@ -147,7 +161,7 @@ def test_the_picture_is_a_png_and_the_same_bytes_each_time(phantom, tmp_path, wi
     scan, spine = phantom
     scan = scan if with_image else Scan(scan.labels)
     for name in ("a.png", "b.png"):
-        draw_case(scan, spine, scan, spine, "phantom", tmp_path / name)
+        draw_case(scan, spine, scan, spine, None, "phantom", tmp_path / name)
     data = (tmp_path / "a.png").read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     width, height = struct.unpack(">II", data[16:24])
@@ -159,5 +173,5 @@ def test_the_picture_is_a_png_and_the_same_bytes_each_time(phantom, tmp_path, wi
 def test_a_picture_leaves_its_scan_as_it_was(phantom, tmp_path):
     scan, spine = phantom
     image, labels = scan.image.voxels.copy(), scan.labels.voxels.copy()
-    draw_case(scan, spine, Scan(scan.labels), spine, "phantom", tmp_path / "a.png")
+    draw_case(scan, spine, Scan(scan.labels), spine, None, "phantom", tmp_path / "a.png")
     assert (scan.image.voxels == image).all() and (scan.labels.voxels == labels).all()

@@ -49,6 +49,15 @@ UNDERSTOOD = {
         Lesion(structure="lung_upper_lobe_left", diameter_mm=20, over_months=6)
     ],
     "a sclerotic metastasis in L3, 15 mm in diameter": [Lesion(structure="L3", diameter_mm=15, type="sclerotic")],
+    "three sclerotic metastases in L3, 8 mm": [Lesion(structure="L3", diameter_mm=8, type="sclerotic")] * 3,
+    "two lesions in L2 of 8 mm and a lesion in L3 of 10 mm": [
+        *[Lesion(structure="L2", diameter_mm=8)] * 2,
+        Lesion(structure="L3", diameter_mm=10),
+    ],
+    "2 nodules of 1 cm in the liver and three of 9 mm in L3": [
+        *[Lesion(structure="liver", diameter_mm=10)] * 2,
+        *[Lesion(structure="L3", diameter_mm=9)] * 3,
+    ],
     "lytic lesions of T9 (12 mm) and L1 (2 cm), expansile": [
         Lesion(structure="T9", diameter_mm=12, type="lytic"),
         Lesion(structure="L1", diameter_mm=20, type="lytic", expansion=0.4),
@@ -63,6 +72,10 @@ UNDERSTOOD = {
     "a 3 cm smooth mass in the liver": [Lesion(structure="liver", diameter_mm=30, irregularity=0)],
     # growing up
     "skeletal growth of a girl from age 10 to 14": [Growth(sex="female", from_age=10, to_age=14)],
+    "a girl growing from 10 to 14 with a mild fracture of L1": [
+        Growth(sex="female", from_age=10, to_age=14),
+        Fracture(level="L1", genant_grade=1),
+    ],
     "growth of a girl from age 10 to 14": [Growth(sex="female", from_age=10, to_age=14)],
     "a boy growing from 12 to 15 years": [Growth(sex="male", from_age=12, to_age=15)],
     "growth spurt of a girl, aged 11 years, over 18 months": [Growth(sex="female", from_age=11, to_age=12.5)],
@@ -248,9 +261,11 @@ REFUSED = {
     "a girl growing up from 10 years": "expected both ages of skeletal growth",
     "skeletal growth of a girl from 14 to 10": "expected an age to grow to above 14",
     "skeletal growth of a woman from 17 to 20": "expected an age to grow from below 16",
-    "a girl growing from 10 to 14 with a mild fracture of L1": "simulate one on the result of the other",
+    "a girl growing from 10 to 14 with a fracture of the spinous process of L1": "expected no growth together with",
     "a lytic metastasis of 2 cm": "expected what each lesion is in",
     "a lytic metastasis in L3": "expected the size of each lesion",
+    "two lesions in L2 of 8 mm and one in L3 of 10 mm": "got 'two' of more than one",
+    "two lytic lesions of T9 (12 mm) and L1 (2 cm)": "expected how many lesions each structure has",
     "a 2 cm lesion of L3, 3 cm": "got '2 cm' and '3 cm' of one lesion",
     "spinous process fracture": "expected the level of each broken process",
     # contradictions
@@ -514,3 +529,7 @@ def test_the_record_holds_the_prompt(quiet, small_case, small_files, tmp_path, m
     assert ("understood: scoliosis: cobb_deg 30, apex T10" in done.stderr.splitlines()) is not quiet
     (record,) = tmp_path.glob("simulated_scoliosis-T10/*_record.json")
     assert json.loads(record.read_text(encoding="utf-8"))["prompt"] == text
+
+
+def test_the_folder_is_named_once_after_each_place():
+    assert understand("three lesions in L3 of 8 mm and a lesion in T9 of 9 mm").name == "lesion-L3_lesion-T9"

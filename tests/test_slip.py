@@ -143,4 +143,4 @@ def test_facets_stay_free_whatever_is_planned_beside_the_slip(lumbar):
     assert divided == {Level.L4, Level.L5}
     grown = {"kind": "growth", "sex": "female", "from_age": 10, "to_age": 14}
     with pytest.raises(ValidationError, match="sizes that bones have in the scan"):
-        Combination(pathologies=[parts[0], grown])
+        Combination(pathologies=[{"kind": "process_fracture", "level": "L4", "process": "spinous"}, grown])

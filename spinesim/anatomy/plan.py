@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
@@ -146,6 +146,24 @@ class Tissue:
     where: Where | None = None
     ossified: Where | None = None
 
+    def told_at_rest(self, grown: Float[np.ndarray, "3 3"] | None) -> Tissue:
+        """The same, told of a vertebra that has grown: it sees where its voxels were then, and no growth."""
+        if grown is None:
+            return self
+        larger = float(np.linalg.det(grown))
+
+        def become(seen: Squeezed) -> Float[np.ndarray, " n"]:
+            return self.become(replace(seen, rest=seen.rest @ grown.T, density=larger * seen.density))
+
+        return Tissue(self.level, become, _before(self.where, grown), _before(self.ossified, grown))
+
+
+def _before(where: Where | None, grown: Float[np.ndarray, "3 3"] | None) -> Where | None:
+    """What holds for points where a vertebra has grown, told of where they are at rest."""
+    if where is None or grown is None:
+        return where
+    return lambda points: where(points @ grown.T)
+
 
 @dataclass(frozen=True, eq=False)
 class Mass:
@@ -206,6 +224,20 @@ class Plan:
         """The farthest that a pivot of an anchor goes, along its way."""
         ways = [np.diff(apply_motions(a.motion.knots, a.motion.pivot), axis=0) for a in self.anchors]
         return max((float(np.linalg.norm(way, axis=1).sum()) for way in ways), default=0.0)
+
+    def stretches(self) -> dict[Level, Float[np.ndarray, "3 3"]]:
+        """How each level that grows is stretched at rest (world); those that keep their form are left out."""
+        whole = {a.level: a.motion.last[:3, :3] for a in self.anchors if a.part in (Part.WHOLE, Part.ARCH)}
+        found = {level: split_stretch(linear)[1] for level, linear in whole.items()}
+        return {level: stretch for level, stretch in found.items() if stretch is not None}
+
+    def told_at_rest(self, grown: Mapping[Level, Float[np.ndarray, "3 3"]]) -> Plan:
+        """The same plan, made for vertebrae that have grown, with its parts and tissues told in their frames at rest.
+
+        ``grown`` carries points of such a frame to that of the vertebra when it has grown.
+        """
+        anchors = tuple(replace(a, where=_before(a.where, grown.get(a.level))) for a in self.anchors)
+        return replace(self, anchors=anchors, tissues=tuple(t.told_at_rest(grown.get(t.level)) for t in self.tissues))
 
     def then(self, later: Plan) -> Plan:
         """Follow this plan, and then a later one that was made for the spine that it leads to.

@@ -34,7 +34,8 @@ AROUND_MM = 8.0
 """A bone that is not rigid is looked for so far around where its parts are carried."""
 
 TORN = 0.33
-"""Where a divided bone is stretched to less than this density, it is torn: the gap belongs to no bone."""
+"""Where a divided bone is stretched to less than this density, beside its growth, it is torn: the gap belongs to no
+bone."""
 
 CRUMB_SHARE, PROCESS_CRUMB_SHARE = 0.04, 0.005
 """A loose piece of a torn bone below this share of it is a crumb; of one whose process broke off, below the second."""
@@ -211,7 +212,7 @@ def _inside(
         depth = solid.at(sources)
         inside = depth > solid.level_of_equal_volume(depth, output, density.ravel())
         if carriage.tears:
-            inside &= density.ravel() > TORN
+            inside &= density.ravel() > TORN / carriage.growth
         return voxels[inside], sources[inside]
     box = _reach(solid, carriage.motion, 0.0, output)
     depth = solid.carried(carriage.motion, output, box)

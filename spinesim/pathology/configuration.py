@@ -132,8 +132,8 @@ def _named(entry: Any) -> bool:
 def presets() -> dict[str, Any]:
     """Find the shipped configurations, by name."""
     folder = resources.files("spinesim.configs")
-    found = sorted((item for item in folder.iterdir() if item.name.endswith(SUFFIXES)), key=lambda item: item.name)
-    return {item.name.rpartition(".")[0]: item for item in found}
+    found = {item.name.rpartition(".")[0]: item for item in folder.iterdir() if item.name.endswith(SUFFIXES)}
+    return dict(sorted(found.items()))
 
 
 def configuration_schema() -> dict[str, Any]:

@@ -148,6 +148,10 @@ class DiscDegeneration(Pathology):
         """Discs that sink shorten the spine, to less than healthy ones have."""
         return {"discs": frozenset(upper for upper, _ in self.pairs.values()), "length": EVERYWHERE}
 
+    def shortens(self, upper: Level, lower: Level) -> bool:
+        """What sinks is between these."""
+        return (upper, lower) in self.pairs.values()
+
     @property
     def pairs(self) -> dict[str, tuple[Level, Level]]:
         """The levels above and below each disc."""

@@ -164,6 +164,10 @@ class Fracture(Pathology):
         narrowed = {"canal": frozenset({self.at})} if self.retropulsion_mm else {}
         return {"length": EVERYWHERE, **narrowed}
 
+    def shortens(self, upper: Level, lower: Level) -> bool:
+        """A lower body brings its centre nearer to both neighbours."""
+        return self.at in (upper, lower)
+
     @property
     def at(self) -> Level:
         """The level."""

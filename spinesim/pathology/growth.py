@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from functools import cache
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
@@ -15,7 +16,7 @@ from spinesim.anatomy.levels import Level
 from spinesim.anatomy.measure import Measures
 from spinesim.anatomy.plan import KNOTS, Anchor, Motion, Part, Plan, motions_about
 from spinesim.anatomy.stretch import stretch_along
-from spinesim.anatomy.vertebra import Spine
+from spinesim.anatomy.vertebra import BodyHeights, Spine
 from spinesim.errors import PathologyError
 from spinesim.pathology.proposal import (
     EVERYWHERE,
@@ -24,6 +25,7 @@ from spinesim.pathology.proposal import (
     Pathology,
     Proposal,
     goals_of,
+    outgrow,
     propose,
     read_goals,
     tolerances_of,
@@ -122,6 +124,18 @@ def _(growth: Growth, measures: Measures, native: Measures) -> Goals:
         return {"growth_percent": float("nan")}
     after, before = (sum(each.steps_mm[pair] for pair in both) for each in (measures, native))
     return {"growth_percent": 100 * (after / before - 1)}
+
+
+@outgrow.register
+def _(growth: Growth, native: Measures) -> Measures:
+    longer = 1 + growth.percent / 100
+    heights = {
+        level: BodyHeights(**{place: longer * mm for place, mm in asdict(own).items()})
+        for level, own in native.heights.items()
+    }
+    discs = tuple(replace(disc, height_mm=longer * disc.height_mm) for disc in native.discs)
+    steps = {pair: longer * mm for pair, mm in native.steps_mm.items()}
+    return replace(native, heights=heights, discs=discs, steps_mm=steps)
 
 
 @propose.register

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from spinesim.anatomy.levels import Level, parse_level
 from spinesim.anatomy.measure import Measures, ball_diameter_mm, ball_volume_ml
@@ -42,7 +42,7 @@ from spinesim.pathology.proposal import (
     seat,
     tolerances_of,
 )
-from spinesim.pathology.site import CORTEX_MM, find_site, structure_number
+from spinesim.pathology.site import CORTEX_MM, Neighbour, find_site, structure_number
 
 Law = Literal["exponential", "gompertz", "power"]
 Type = Literal["lytic", "sclerotic", "mixed", "solid", "part-solid"]
@@ -77,6 +77,9 @@ CORE_VOXELS = 2.0
 
 DETAIL_MM = 1.5
 """Finest shape that an expanding lesion makes."""
+
+ROUNDED_MM = 0.02
+"""How far apart centres may have come by the rounding of their millimetres."""
 
 RIM = 1.3
 """A vertebra gives way to an expanding lesion as far out as so many of its radii."""
@@ -115,10 +118,13 @@ class Lesion(Pathology):
         Whether it grows through the cortex or the boundary of its structure.
     label : int, optional
         Number of the structure in the label map; found by itself.
+    nth : int
+        Which of several in its structure it is; found by itself, in the order given.
     """
 
     kind: ClassVar[str] = "lesion"
     stage: ClassVar[int] = 6
+    several: ClassVar[bool] = True
 
     structure: str
     diameter_mm: float | None = Field(default=None, gt=0, le=150, allow_inf_nan=False)
@@ -137,6 +143,7 @@ class Lesion(Pathology):
     expansion: float = Field(default=0.0, ge=0, le=0.8)
     breach: bool = False
     label: int | None = Field(default=None, ge=1)
+    nth: int = Field(default=1, ge=1, le=200)
 
     @field_validator("structure")
     @classmethod
@@ -170,8 +177,13 @@ class Lesion(Pathology):
 
     @property
     def place(self) -> str:
-        """Where it is."""
-        return self.structure
+        """Where it is, with its number from the second one on (``L3-2``)."""
+        return self.structure if self.nth == 1 else f"{self.structure}-{self.nth}"
+
+    @property
+    def pinned(self) -> bool:
+        """Whether its centre is given."""
+        return self.offset_mm is not None or self.centre_mm is not None
 
     @property
     def at(self) -> Level | None:
@@ -241,7 +253,12 @@ class Lesion(Pathology):
     def goal(self) -> str:
         """What its size is called among the goals."""
         size = "volume_{}_ml" if self.diameter_mm is None else "diameter_{}_mm"
-        return size.format(self.structure.replace(" ", "_"))
+        return size.format(self.place.replace(" ", "_"))
+
+    @property
+    def entropy(self) -> tuple[int, ...]:
+        """What its draws are told apart by from those of others with the same seed."""
+        return (*self.structure.encode(), *((self.nth,) if self.nth > 1 else ()))
 
 
 @goals_of.register
@@ -268,11 +285,13 @@ def _(lesion: Lesion, measures: Measures, native: Measures) -> Mapping[str, Any]
 
 
 @seat.register
-def _(lesion: Lesion, labels: LabelMap, spine: Spine, seed: int) -> Lesion:
+def _(lesion: Lesion, labels: LabelMap, spine: Spine, seed: int, beside: Sequence[BaseModel] = ()) -> Lesion:
     number = structure_number(lesion.structure, labels)
     if lesion.at is None and number in labels.levels:
         lesion = lesion.model_copy(update={"structure": labels.levels[number].name})
+    lesion = lesion.beside(beside)
     radius = ball_diameter_mm(lesion.grown_ml) / 2
+    others = [_as_neighbour(each, spine) for each in beside if isinstance(each, Lesion) and each.label == number]
     site = find_site(lesion.title, number, labels, spine, lesion.cortex_mm)
     if lesion.centre_mm is not None:
         centre = np.array(lesion.centre_mm)
@@ -280,7 +299,8 @@ def _(lesion: Lesion, labels: LabelMap, spine: Spine, seed: int) -> Lesion:
         centre = site.middle + site.axes @ np.array(lesion.offset_mm)
     else:
         ways = tuple(way for way in (lesion.side, lesion.position) if way)
-        centre = site.draw(ways, radius, rng=np.random.default_rng((seed, *lesion.structure.encode())))
+        centre = site.draw(ways, radius, others, rng=np.random.default_rng((seed, *lesion.entropy)))
+    _require_apart(lesion.title, centre, radius, others)
     site.require(centre, lesion.volume, breach=lesion.breach)
     least_mm = 2 * CORE_VOXELS * float(labels.grid.spacing_mm.max()) / (1 - lesion.expansion) ** (1 / 3)
     if lesion.expansion and ball_diameter_mm(lesion.volume) < least_mm:
@@ -294,13 +314,37 @@ def _(lesion: Lesion, labels: LabelMap, spine: Spine, seed: int) -> Lesion:
     return lesion.model_copy(update={"side": None, "position": None, "label": number, **found})
 
 
+def _as_neighbour(lesion: Lesion, spine: Spine) -> Neighbour:
+    """A lesion with its place, as others of its structure find it."""
+    centre = np.array(lesion.centre_mm if lesion.at is None else lesion.offset_mm)
+    if lesion.at is not None:
+        centre = spine[lesion.at].centre + spine[lesion.at].axes @ centre
+    return Neighbour(lesion.title, centre, ball_diameter_mm(lesion.grown_ml) / 2)
+
+
+def _require_apart(title: str, centre: Float[np.ndarray, " 3"], radius_mm: float, others: Sequence[Neighbour]) -> None:
+    """Refuse a centre from which a ball reaches into that of another one.
+
+    Raises
+    ------
+    PathologyError
+        Naming both.
+    """
+    for other in others:
+        apart, least = float(np.linalg.norm(centre - other.centre)), radius_mm + other.radius_mm
+        if apart < least - ROUNDED_MM:
+            raise PathologyError(
+                f"{title}: expected its centre {least:.1f} mm or more from that of the {other.title}, for they are "
+                f"{2 * radius_mm:.1f} and {2 * other.radius_mm:.1f} mm wide, got {apart:.1f} mm; "
+                "move one, or ask for smaller ones"
+            )
+
+
 @propose.register
 def _(lesion: Lesion, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
     size = aim[lesion.goal]
     volume = size if lesion.diameter_mm is None else ball_volume_ml(size)
-    lump = draw_lump(
-        lesion.irregularity, lesion.spiculation, rng=np.random.default_rng((seed, 1, *lesion.structure.encode()))
-    )
+    lump = draw_lump(lesion.irregularity, lesion.spiculation, rng=np.random.default_rng((seed, 1, *lesion.entropy)))
     centre = np.array(lesion.offset_mm if lesion.at is not None else lesion.centre_mm)
     mass = Mass(
         lesion.title,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
-from pydantic import Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from spinesim.anatomy.levels import Level, parse_level
 from spinesim.anatomy.measure import Measures
@@ -69,7 +69,7 @@ class ProcessFracture(Pathology):
 
     kind: ClassVar[str] = "process_fracture"
     stage: ClassVar[int] = 5
-    sized: ClassVar[bool] = True
+    scanned: ClassVar[bool] = True
 
     level: str
     process: Process = "spinous"
@@ -103,7 +103,9 @@ class ProcessFracture(Pathology):
 
 
 @seat.register
-def _(fracture: ProcessFracture, labels: LabelMap, spine: Spine, seed: int) -> ProcessFracture:
+def _(
+    fracture: ProcessFracture, labels: LabelMap, spine: Spine, seed: int, beside: Sequence[BaseModel] = ()
+) -> ProcessFracture:
     vertebra = require_whole("fracture of a process", fracture.at, spine)
     number = labels.numbers[fracture.at]
     box = labels.boxes[number]

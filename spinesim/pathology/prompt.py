@@ -31,9 +31,10 @@ class Understanding:
 
     @property
     def name(self) -> str:
-        """A name for the folder to write: the kinds with their levels."""
+        """A name for the folder to write: the kinds with their levels, each once."""
         places = [(each.kind, getattr(each, "apex", each.place)) for each in self.configuration.pathologies]
-        return "_".join(f"{kind}-{re.sub('[^A-Za-z0-9_]+', '', place)}".rstrip("-") for kind, place in places)
+        named = (f"{kind}-{re.sub('[^A-Za-z0-9_]+', '', place)}".rstrip("-") for kind, place in places)
+        return "_".join(dict.fromkeys(named))
 
 
 def read_prompt(text: str) -> Configuration:

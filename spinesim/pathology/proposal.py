@@ -6,7 +6,7 @@ A pathology is one file: a frozen parameter object, and functions registered for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import Any, ClassVar, Self
@@ -35,8 +35,9 @@ class Pathology(BaseModel):
     """Parameters of a pathology.
 
     ``kind`` is its name in configurations; of several on one spine, those of an earlier ``stage`` come first. One that
-    ``resizes`` bones does not go together with one that is ``sized``: told by sizes that bones have in the scan, or by
-    how far their tissue is stretched.
+    ``resizes`` bones may come before one that is ``sized``, whose parts and goals are told by the sizes of the bones
+    that it finds; not before one that is ``scanned``, told by sizes in the scan. There may be ``several`` at one place,
+    told apart by a parameter ``nth``.
 
     Parameters
     ----------
@@ -50,6 +51,8 @@ class Pathology(BaseModel):
     stage: ClassVar[int]
     resizes: ClassVar[bool] = False
     sized: ClassVar[bool] = False
+    scanned: ClassVar[bool] = False
+    several: ClassVar[bool] = False
 
     allow_implausible: bool = False
 
@@ -99,10 +102,27 @@ class Pathology(BaseModel):
         """Whether a label map of vertebrae alone is not enough."""
         return False
 
+    def shortens(self, upper: Level, lower: Level) -> bool:
+        """Whether it brings the bodies of two neighbours nearer together, by what is lost of them or between them."""
+        return False
+
     @property
     def place(self) -> str:
-        """Where it is, if it can be at several places of one spine at once: one at each."""
+        """Where it is, if it can be at several places of one spine at once: one at each, by this name."""
         return ""
+
+    def beside(self, others: Iterable[BaseModel]) -> Self:
+        """The same, or, where there may be several, with the next ``nth`` that makes its title another than theirs."""
+        titles, nth = {getattr(each, "title", "") for each in others}, getattr(self, "nth", 1)
+        named = self
+        while self.several and named.title in titles:
+            named, nth = self.model_copy(update={"nth": nth + 1}), nth + 1
+        return named
+
+    @property
+    def pinned(self) -> bool:
+        """Whether its place is said to the millimetre; others make room for it."""
+        return False
 
     @property
     def title(self) -> str:
@@ -148,8 +168,12 @@ def settle(pathology: BaseModel, seed: int) -> BaseModel:
 
 
 @singledispatch
-def seat(pathology: BaseModel, labels: LabelMap, spine: Spine, seed: int) -> BaseModel:
+def seat(
+    pathology: BaseModel, labels: LabelMap, spine: Spine, seed: int, beside: Sequence[BaseModel] = ()
+) -> BaseModel:
     """Choose the place in a scan where a pathology leaves it open; most are where their level is.
+
+    ``beside`` are those that have their place in this scan already.
 
     Raises
     ------
@@ -163,6 +187,12 @@ def seat(pathology: BaseModel, labels: LabelMap, spine: Spine, seed: int) -> Bas
 def read_goals(pathology: BaseModel, measures: Measures, native: Measures) -> Goals:
     """Read the same numbers off a measured spine; ``native`` is what the spine measured before."""
     raise TypeError(f"read_goals: expected a registered pathology, got {type(pathology).__name__}")
+
+
+@singledispatch
+def outgrow(pathology: BaseModel, native: Measures) -> Measures:
+    """What a spine measures once a pathology has changed its sizes, to hold later ones against; most change none."""
+    return native
 
 
 @singledispatch

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -15,7 +17,7 @@ from spinesim.anatomy.measure import ball_diameter_mm
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.schemes import STRUCTURES
 from spinesim.anatomy.vertebra import Spine
-from spinesim.errors import PathologyError
+from spinesim.errors import CrowdedError, PathologyError
 
 CORTEX_MM = 1.5
 """A lesion that does not breach a bone's cortex keeps so far from its surface."""
@@ -35,6 +37,9 @@ THIRD = 1 / 3
 
 DEEP = 0.8
 """A lesion is seated where its ball fits, or else where the structure is this share as deep as anywhere."""
+
+BETWEEN_MM = 2.0
+"""Lesions of one structure are seated so far from each other at least, surface to surface."""
 
 SMALLEST_VOXELS = 10
 """Below this 5 % of the volume are less than half a voxel."""
@@ -62,6 +67,14 @@ def structure_number(structure: str, labels: LabelMap) -> int:
     return number
 
 
+class Neighbour(NamedTuple):
+    """What is in a structure already: its name, centre (world, mm) and radius."""
+
+    title: str
+    centre: Float[np.ndarray, " 3"]
+    radius_mm: float
+
+
 @dataclass(frozen=True, eq=False)
 class Site:
     """A structure in a label map: its voxels that a lesion may take, and how deep they lie (mm)."""
@@ -75,8 +88,23 @@ class Site:
     middle: Float[np.ndarray, " 3"]
     body_back_mm: float
 
-    def draw(self, ways: tuple[str, ...], radius_mm: float, *, rng: np.random.Generator) -> Float[np.ndarray, " 3"]:
-        """Draw a centre (world, mm) on the side that is asked, where the ball fits if it fits anywhere."""
+    def draw(
+        self,
+        ways: tuple[str, ...],
+        radius_mm: float,
+        others: Sequence[Neighbour] = (),
+        *,
+        rng: np.random.Generator,
+    ) -> Float[np.ndarray, " 3"]:
+        """Draw a centre (world, mm) on the side that is asked, where the ball fits if it fits anywhere.
+
+        It keeps apart from ``others`` in the structure.
+
+        Raises
+        ------
+        CrowdedError
+            When they leave no room.
+        """
         points = self.grid.to_world(np.argwhere(self.room).astype(float))
         local = (points - self.middle) @ self.axes
         body = local[:, 1] > self.body_back_mm
@@ -90,8 +118,17 @@ class Site:
                 away = -sign * local[:, axis]
             kept &= away <= np.quantile(away[kept], THIRD)
         deep = self.depth[self.room][kept]
-        enough = np.flatnonzero(deep >= min(radius_mm, DEEP * float(deep.max())))
-        return points[kept][rng.choice(enough)]
+        fits = deep >= min(radius_mm, DEEP * float(deep.max()))
+        for other in others:
+            apart_mm = radius_mm + other.radius_mm + BETWEEN_MM
+            fits &= np.linalg.norm(points[kept] - other.centre, axis=1) >= apart_mm
+        if not fits.any():
+            raise CrowdedError(
+                f"{self.title}: expected room for its {2 * radius_mm:.1f} mm beside the "
+                f"{' and the '.join(f'{other.title} ({2 * other.radius_mm:.1f} mm)' for other in others)}, got none; "
+                "ask for smaller or fewer ones, or say where each is (side, position, offset_mm, centre_mm)"
+            )
+        return points[kept][rng.choice(np.flatnonzero(fits))]
 
     def require(self, centre: Float[np.ndarray, " 3"], volume_ml: float, *, breach: bool) -> None:
         """Refuse a centre outside, and a lesion that is too small for the voxels or too large for the room.

@@ -135,6 +135,10 @@ class Spondylolisthesis(Pathology):
         there = frozenset(level for level in Level if level >= self.at and not levels_between(self.at, level))
         return {"shift": frozenset({self.at}), "joints": frozenset({self.at}), "canal": there, "length": EVERYWHERE}
 
+    def shortens(self, upper: Level, lower: Level) -> bool:
+        """What slides along a plate is no measure of height."""
+        return upper == self.at
+
     @property
     def at(self) -> Level:
         """The level that slips."""

@@ -47,11 +47,13 @@ def paint_case(case: Case, method: Inpainting, network: Repainting | str | None 
     if before is None or after is None:
         return case
     body = find_surroundings(after).body_on(after.grid)
-    divided = [level for level, carriage in carriages_of(case.proposal.plan).items() if not carriage.whole]
-    field = case.deformation.field
-    unknown = find_unknown(
-        after, case.after.labels, field.density(after.grid), case.outside, body, case.painted, divided
-    )
+    divided = {level: each.growth for level, each in carriages_of(case.proposal.plan).items() if not each.whole}
+    density, labels = case.deformation.field.density(after.grid), case.after.labels
+    for level, growth in divided.items():
+        if level in labels.numbers and not np.isclose(growth, 1.0):  # bone that grew did not break by that
+            box = labels.boxes[labels.numbers[level]]
+            density[box][labels.voxels[box] == labels.numbers[level]] *= growth
+    unknown = find_unknown(after, labels, density, case.outside, body, case.painted, divided)
     case = replace(case, unknown=unknown)
     if method == "none":
         return case

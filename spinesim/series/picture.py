@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from contourpy import LineType, contour_generator
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
@@ -19,7 +19,7 @@ from scipy import ndimage
 from spinesim.anatomy.curves import Curve
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.measure import Measures, measure_spine
-from spinesim.anatomy.scan import Scan
+from spinesim.anatomy.scan import LabelMap, Scan
 from spinesim.anatomy.threads import map_threads
 from spinesim.anatomy.vertebra import EndPlate, Spine, Vertebra
 from spinesim.series.reformat import CORONAL, Reformation, centre_line, curved_coronal, curved_sagittal
@@ -39,6 +39,9 @@ NAME_MM, PLATE_LINE_MM, BAR_MM = 5.0, 26.0, 50.0
 GROUND, INK, BONE = "#0b0d10", "#e8eaed", (0.42, 0.51, 0.62)
 COBB_COLOURS = ("#ffd23f", "#5fd3f3", "#f39c6b")
 """One a curve, the largest first; more than three curves are not drawn."""
+
+MASS_COLOUR = "#00e5ff"
+"""Of the outline of what grew."""
 
 LEVEL_COLOURS = ("#ff6b6b", "#4ecdc4", "#c7a0ff", "#9be564", "#ffa94d", "#74a9ff")
 
@@ -67,7 +70,15 @@ class Panel:
         return self.reformation.project(np.stack([vertebra.centre for vertebra in self.seen]))
 
 
-def draw_case(before: Scan, before_spine: Spine, after: Scan, after_spine: Spine, title: str, path: Path) -> None:
+def draw_case(
+    before: Scan,
+    before_spine: Spine,
+    after: Scan,
+    after_spine: Spine,
+    masses: LabelMap | None,
+    title: str,
+    path: Path,
+) -> None:
     """Draw a spine before and after as curved sections, with outlines, centre line, Cobb lines and sagittal angles.
 
     Both are seen along the patient axes of the spine before, at one scale. The angles are those of
@@ -79,6 +90,8 @@ def draw_case(before: Scan, before_spine: Spine, after: Scan, after_spine: Spine
         The scan before and after; without a CT the labels are drawn filled.
     before_spine, after_spine : Spine
         The spines in them.
+    masses : LabelMap or None
+        What grew in the scan after, to be outlined where a section meets it.
     title : str
         The header line.
     path : Path
@@ -86,14 +99,14 @@ def draw_case(before: Scan, before_spine: Spine, after: Scan, after_spine: Spine
     """
     axes = before_spine.patient_axes
     views = [
-        (reformat, when, scan, spine)
+        (reformat, when, scan, spine, grown)
         for reformat in (curved_coronal, curved_sagittal)
-        for when, scan, spine in (("before", before, before_spine), ("after", after, after_spine))
+        for when, scan, spine, grown in (("before", before, before_spine, None), ("after", after, after_spine, masses))
     ]
-    sections = map_threads(lambda view: view[0](view[2], view[3], axes), views)
+    sections = map_threads(lambda view: view[0](view[2], view[3], axes, view[4]), views)
     panels = [
         Panel(when, section, spine, measure_spine(spine))
-        for (_, when, _, spine), section in zip(views, sections, strict=True)
+        for (_, when, _, spine, _), section in zip(views, sections, strict=True)
     ]
     windows, places, height_px = _arrange(panels)
     figure = Figure(figsize=(WIDTH_PX / DPI, height_px / DPI), dpi=DPI, facecolor=GROUND)
@@ -160,21 +173,40 @@ def _shades(reformation: Reformation) -> np.ndarray:
 
 
 def _draw_levels(axes: Axes, reformation: Reformation) -> None:
-    """Outline each level on the section, smoothed within a pixel."""
+    """Outline each level on the section, and what grew."""
     lines: list[np.ndarray] = []
     colours: list[str] = []
-    for rank, box in enumerate(ndimage.find_objects(reformation.levels), start=1):
+    for rank, found in _outlines(reformation.levels, reformation):
+        lines += found
+        colours += [_colour(Level(rank))] * len(found)
+    axes.add_collection(LineCollection(lines, colors=colours, linewidths=0.9))
+    if reformation.masses is not None:
+        grown = [line for _, found in _outlines(reformation.masses, reformation) for line in found]
+        axes.add_collection(LineCollection(grown, colors=MASS_COLOUR, linewidths=1.2))
+
+
+def _outlines(
+    numbers: UInt8[np.ndarray, "rows columns"], reformation: Reformation
+) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """The outlines of each number that a section meets, smoothed within a pixel."""
+    for number, box in enumerate(ndimage.find_objects(numbers), start=1):
         if box is None:
             continue
         rows, columns = (slice(max(part.start - 3, 0), part.stop + 3) for part in box)
-        mask = ndimage.gaussian_filter((reformation.levels[rows, columns] == rank).astype(np.float32), 0.8)
+        mask = ndimage.gaussian_filter((numbers[rows, columns] == number).astype(np.float32), 0.8)
         if min(mask.shape) > 1:
             across, heights = reformation.across_mm[columns], reformation.heights_mm[rows]
-            generator = contour_generator(across, heights, mask, line_type=LineType.Separate)
-            found = [np.asarray(line) for line in generator.lines(0.5)]
-            lines += found
-            colours += [_colour(Level(rank))] * len(found)
-    axes.add_collection(LineCollection(lines, colors=colours, linewidths=0.9))
+            yield number, trace(mask, across, heights)
+
+
+def trace(
+    share: Float[np.ndarray, "rows columns"],
+    across_mm: Float[np.ndarray, " columns"],
+    heights_mm: Float[np.ndarray, " rows"],
+) -> list[Float[np.ndarray, "n 2"]]:
+    """The lines at which a share of something is one half, in the millimetres of a picture."""
+    generator = contour_generator(across_mm, heights_mm, share, line_type=LineType.Separate)
+    return [np.asarray(line) for line in generator.lines(0.5)]
 
 
 def _colour(level: Level) -> str:

@@ -140,7 +140,10 @@ class Record(_Part):
     plausibility: list[Rule]
     findings: list[str]
     warnings: list[str]
-    files: dict[str, str]
+    files: dict[str, str] = Field(
+        description="Name of each file by what it is: ct, labels, unknown, field, record, picture; where lesions grew, "
+        "lesions (their mask) and lesions_picture"
+    )
     run: Run
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, UInt, UInt8
 from scipy import ndimage
 from scipy.interpolate import PchipInterpolator
 
@@ -28,20 +28,22 @@ FAR_MM = 2000.0
 class View:
     """A way to look at a patient; axes are 0 right, 1 anterior, 2 superior.
 
-    ``leftward`` is the patient's axis that points to the left of the picture, ``depth`` the one that is looked along;
-    ``sides`` are the letters of the picture's left and right edge.
+    ``leftward`` and ``upward`` are the patient's axes that point to the left of the picture and up, ``depth`` the one
+    that is looked along; ``sides`` are the letters of the picture's left and right edge.
     """
 
-    name: Literal["coronal", "sagittal"]
+    name: Literal["axial", "coronal", "sagittal"]
     leftward: int
     depth: int
     sides: tuple[str, str]
+    upward: int = 2
 
     def plane(self, patient_axes: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "3 2"]:
         """Unit columns, in world RAS, that point to the picture's right and up."""
-        return np.column_stack([-patient_axes[:, self.leftward], patient_axes[:, 2]])
+        return np.column_stack([-patient_axes[:, self.leftward], patient_axes[:, self.upward]])
 
 
+AXIAL = View("axial", leftward=0, depth=2, sides=("R", "L"), upward=1)
 CORONAL = View("coronal", leftward=0, depth=1, sides=("R", "L"))
 SAGITTAL = View("sagittal", leftward=1, depth=0, sides=("A", "P"))
 
@@ -50,8 +52,9 @@ SAGITTAL = View("sagittal", leftward=1, depth=0, sides=("A", "P"))
 class Reformation:
     """A curved section, seen in the patient's own axes; rows run down, columns to the picture's right.
 
-    ``hu`` is the mean of the slab (None without a CT), ``levels`` the level's rank on its middle sheet (0 is none).
-    ``across_mm`` and ``heights_mm`` place columns and rows in the picture, as :meth:`project` places points.
+    ``hu`` is the mean of the slab (None without a CT), ``levels`` the level's rank on its middle sheet (0 is none), and
+    ``masses`` the number of what grew there (None where nothing did). ``across_mm`` and ``heights_mm`` place columns
+    and rows in the picture, as :meth:`project` places points.
     """
 
     view: View
@@ -60,9 +63,10 @@ class Reformation:
     heights_mm: Float[np.ndarray, " rows"]
     levels: UInt8[np.ndarray, "rows columns"]
     hu: Float[np.ndarray, "rows columns"] | None = None
+    masses: UInt8[np.ndarray, "rows columns"] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("across_mm", "heights_mm", "levels", "hu"):
+        for name in ("across_mm", "heights_mm", "levels", "hu", "masses"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, read_only(getattr(self, name)))
 
@@ -84,7 +88,12 @@ class Reformation:
         return float(left - half), float(right + half), float(lower - half), float(upper + half)
 
 
-def curved_coronal(scan: Scan, spine: Spine, patient_axes: Float[np.ndarray, "3 3"] | None = None) -> Reformation:
+def curved_coronal(
+    scan: Scan,
+    spine: Spine,
+    patient_axes: Float[np.ndarray, "3 3"] | None = None,
+    masses: LabelMap | None = None,
+) -> Reformation:
     """Section from the front that follows the centre line forward and back; the patient's right is on the left.
 
     Parameters
@@ -96,16 +105,23 @@ def curved_coronal(scan: Scan, spine: Spine, patient_axes: Float[np.ndarray, "3 
     patient_axes : (3, 3) array, optional
         Unit columns right, anterior, superior in world RAS to look along; the spine's own by default. Two scans are
         comparable when they are seen along the same axes.
+    masses : LabelMap, optional
+        What grew in the scan, on its grid.
     """
-    return _reformat(scan, spine, spine.patient_axes if patient_axes is None else patient_axes, CORONAL)
+    return _reformat(scan, spine, spine.patient_axes if patient_axes is None else patient_axes, CORONAL, masses)
 
 
-def curved_sagittal(scan: Scan, spine: Spine, patient_axes: Float[np.ndarray, "3 3"] | None = None) -> Reformation:
+def curved_sagittal(
+    scan: Scan,
+    spine: Spine,
+    patient_axes: Float[np.ndarray, "3 3"] | None = None,
+    masses: LabelMap | None = None,
+) -> Reformation:
     """Section from the patient's right that follows the centre line to either side; anterior is on the left.
 
     Parameters are those of :func:`curved_coronal`.
     """
-    return _reformat(scan, spine, spine.patient_axes if patient_axes is None else patient_axes, SAGITTAL)
+    return _reformat(scan, spine, spine.patient_axes if patient_axes is None else patient_axes, SAGITTAL, masses)
 
 
 def centre_line(
@@ -131,7 +147,9 @@ def _carried_on(end: Vector, away: Vector) -> Vector:
     return end + away * (FAR_MM / abs(away[2]))
 
 
-def _reformat(scan: Scan, spine: Spine, patient_axes: Float[np.ndarray, "3 3"], view: View) -> Reformation:
+def _reformat(
+    scan: Scan, spine: Spine, patient_axes: Float[np.ndarray, "3 3"], view: View, masses: LabelMap | None
+) -> Reformation:
     """Sample the sheet that covers the whole scan in a view, and its slab."""
     corners = scan.grid.corners() @ view.plane(patient_axes)
     (left, lower), (right, upper) = corners.min(axis=0), corners.max(axis=0)
@@ -141,19 +159,26 @@ def _reformat(scan: Scan, spine: Spine, patient_axes: Float[np.ndarray, "3 3"], 
     sheet[..., view.leftward] = -across
     voxels = apply_affine(scan.grid.voxel_from_world, sheet @ patient_axes.T)
     levels = _sample_levels(scan.labels, voxels)
+    grown = None if masses is None else _sample_numbers(masses, voxels)
     if scan.image is None:
-        return Reformation(view, patient_axes, across, heights, levels)
+        return Reformation(view, patient_axes, across, heights, levels, masses=grown)
     through = scan.grid.voxel_from_world[:3, :3] @ patient_axes[:, view.depth]
-    return Reformation(view, patient_axes, across, heights, levels, _sample_slab(scan.image, voxels, through))
+    hu = _sample_slab(scan.image, voxels, through)
+    return Reformation(view, patient_axes, across, heights, levels, hu, grown)
 
 
 def _sample_levels(labels: LabelMap, voxels: Float[np.ndarray, "rows columns 3"]) -> UInt8[np.ndarray, "rows columns"]:
     """Rank of the level at each voxel coordinate, by nearest neighbour; 0 outside and between the levels."""
-    found = ndimage.map_coordinates(labels.voxels, np.moveaxis(voxels, -1, 0), order=0, cval=0, prefilter=False)
     rank = np.zeros(max((0, *labels.present)) + 1, dtype=np.uint8)
     for level, number in labels.numbers.items():
         rank[number] = level
-    return rank[found]
+    return rank[_sample_numbers(labels, voxels)]
+
+
+def _sample_numbers(labels: LabelMap, voxels: Float[np.ndarray, "rows columns 3"]) -> UInt[np.ndarray, "rows columns"]:
+    """Label number at each voxel coordinate, by nearest neighbour; 0 outside."""
+    places = np.moveaxis(voxels, -1, 0)
+    return ndimage.map_coordinates(labels.voxels, places, order=0, cval=0, prefilter=False)
 
 
 def _sample_slab(

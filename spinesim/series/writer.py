@@ -25,6 +25,7 @@ from spinesim.pathology.library import tell_pathology
 from spinesim.pathology.proposal import outcome_of
 from spinesim.series.case import Case
 from spinesim.series.claim import claimed, nearest_parent, whole_path
+from spinesim.series.lesion_picture import draw_lesions
 from spinesim.series.painting import unknown_of
 from spinesim.series.picture import draw_case
 from spinesim.series.record import (
@@ -44,6 +45,9 @@ from spinesim.series.record import (
 LIBRARIES = ("numpy", "scipy", "nibabel", "SimpleITK", "numba")
 """Libraries whose versions the record names."""
 
+MOST_TOLD = 4
+"""Goals in the header of the picture; the record holds all of them."""
+
 
 def subject_name(source: str) -> str:
     """Make a BIDS subject out of a file's name: ``sub-verse004_ct.nii.gz`` gives ``sub-verse004``."""
@@ -60,7 +64,10 @@ def file_names(subject: str, *, with_image: bool, compress: bool = True, with_ma
     names |= {"unknown": f"{subject}_desc-unknown_msk.{nifti}", "field": f"{subject}_field.nrrd"}
     names |= {"record": f"{subject}_record.json", "picture": f"{subject}_picture.png"}
     if with_masses:
-        names["lesions"] = f"{subject}_desc-lesion_msk.{nifti}"
+        names |= {
+            "lesions": f"{subject}_desc-lesion_msk.{nifti}",
+            "lesions_picture": f"{subject}_desc-lesion_picture.png",
+        }
     return names if with_image else {key: name for key, name in names.items() if key not in ("ct", "unknown")}
 
 
@@ -143,7 +150,7 @@ def write_case(
     run: Run | None = None,
     prompt: str | None = None,
 ) -> dict[str, Path]:
-    """Write a case: CT, labels, unknown mask, lesions if there are any, field, record and picture.
+    """Write a case: CT, labels, unknown mask, field, record, picture, and lesions with their picture if there are any.
 
     Everything goes into a hidden folder beside the target first, which then takes the target's name: a run
     that is killed leaves the target as it was, and the next one clears what it left.
@@ -299,6 +306,7 @@ def _write_files(case: Case, folder: Path, record: Record) -> None:
     write_labels(case.after.labels, folder / names["labels"])
     if case.masses is not None:
         write_labels(case.masses, folder / names["lesions"])
+        draw_lesions(case, f"{names['labels'].split('_')[0]} · lesions", folder / names["lesions_picture"])
     field = case.deformation.field
     write_field(field.displacement, field.grid, folder / names["field"], compress=names["labels"].endswith(".gz"))
     draw_case(
@@ -306,6 +314,7 @@ def _write_files(case: Case, folder: Path, record: Record) -> None:
         case.before_spine,
         case.after,
         case.after_spine,
+        case.masses,
         _title(case, names["labels"]),
         folder / names["picture"],
     )
@@ -339,8 +348,10 @@ def _inpainted(case: Case) -> Inpainted:
 
 
 def _title(case: Case, name: str) -> str:
-    """What was asked and measured, in a line."""
+    """What was asked and measured, in a line that can be read."""
     goals = [f"{goal} asked {asked:g}, measured {measured:.1f}" for goal, (asked, measured, _) in case.goals.items()]
+    if more := len(goals[MOST_TOLD:]):
+        goals = [*goals[:MOST_TOLD], f"{more} more"]
     return f"{name.split('_')[0]} · {type(case.pathology).__name__} · {'; '.join(goals)}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from spinesim.errors import ConfigError
 from spinesim.pathology.lesion import DAYS_A_MONTH, Lesion
@@ -13,10 +14,15 @@ LOBES = ("left upper", "left lower", "right upper", "right middle", "right lower
 ORGANS = ("liver", "spleen", "pancreas", "stomach", "sternum", "left kidney", "right kidney", "left hip", "right hip")
 
 
+COUNTS = ("two", "three", "four", "five", "six", "seven", "eight")
+"""Words for how many, from two on."""
+
+
 def _make(said: Sequence[Said], before: Sequence[Pathology]) -> Iterator[Made]:
-    """Make one lesion of each clause."""
+    """Make a lesion of each clause, or as many as it says."""
+    _require_clear_counts(said)
     for one in said:
-        slots = dict(one.slots)
+        slots = {slot: told for slot, told in one.slots.items() if slot not in ("named", "count")}
         if "structure" not in slots:
             raise ConfigError("prompt: expected what each lesion is in, got none of one; say it, as 'in L3' or 'liver'")
         if not slots.keys() & {"diameter_mm", "volume_ml"}:
@@ -27,7 +33,23 @@ def _make(said: Sequence[Said], before: Sequence[Pathology]) -> Iterator[Made]:
         assumed = (f"{lesion.matter}",) if lesion.type is None else ()
         if lesion.over_months and lesion.doubling_days is None:
             assumed = (*assumed, f"volume doubles in {lesion.doubling:g} days")
-        yield lesion, assumed
+        yield from [(lesion, assumed)] * one.get("count", 1)
+
+
+def _require_clear_counts(said: Sequence[Said]) -> None:
+    """Refuse a number that may be of one structure, or of all that follow.
+
+    Raises
+    ------
+    ConfigError
+        Naming it.
+    """
+    for one, after in pairwise(said):
+        if "count" in one.slots and not after.slots.keys() & {"named", "count"}:
+            raise ConfigError(
+                f"prompt: expected how many lesions each structure has, got {one.words['count']!r} of more than one; "
+                "leave it out, or say it of each, as 'two lesions in L2 of 8 mm and one lesion in L3 of 10 mm'"
+            )
 
 
 def _in_lobe(lobe: str) -> Phrase:
@@ -44,7 +66,11 @@ VOCABULARY = Vocabulary(
     kind="lesion",
     called="lesion",
     phrases=(
-        name("lesions?|growths?|mass(?:es)?|nodules?|tumou?rs?|metastas[ie]s|met|mets|neoplasms?|myeloma|cysts?"),
+        name(
+            "lesions?|growths?|mass(?:es)?|nodules?|tumou?rs?|metastas[ie]s|met|mets|neoplasms?|myeloma|cysts?",
+            named=True,
+        ),
+        *(phrase(f"{word}|{number}", count=number) for number, word in enumerate(COUNTS, start=2)),
         value("<length>(?: (?:in )?(?:diameter|wide|large|across))?", "diameter_mm"),
         value("<volume>(?: (?:in )?volume)?", "volume_ml"),
         value("<duration> (?:growth(?: pattern| law)?|history|follow up)", "over_months"),
