@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monai.networks.schedulers import DDIMScheduler, RFlowScheduler
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import ndimage
 
 from spinesim.anatomy.grid import Grid
 from spinesim.errors import ConfigError
@@ -22,26 +23,20 @@ from spinesim.inpaint.conditions import CHANNELS, COUNT, Canvas, compress, expan
 from spinesim.inpaint.drawn_masks import LARGEST, draw_mask
 from spinesim.inpaint.inferer import InpaintInferer
 from spinesim.inpaint.mask import Reason
-from spinesim.inpaint.network import (
-    GUIDED_SPREAD,
-    SPREAD,
-    NetworkConfig,
-    build_network,
-    fold_voxels,
-    training_scheduler,
-    unfold_voxels,
-)
+from spinesim.inpaint.network import NetworkConfig, build_network, fold_voxels, unfold_voxels
 from spinesim.inpaint.painter import check_spacing, find_regions, paint, with_context
 from spinesim.inpaint.patches import hann, patch_shape, place_patches
+from spinesim.inpaint.texture import measure_texture
 from spinesim.inpaint.tissues import Kind, TissueMaps, depth_in, map_tissues
 from spinesim.inpaint.weights import PREPROCESSING, Card, Painter, read_weights, write_weights
 from spinesim.pathology.fracture import Fracture
+from spinesim.pathology.scoliosis import Scoliosis
 from spinesim.phantom import PhantomParameters, build_phantom
 from spinesim.series.case import simulate
 from spinesim.series.painting import paint_case
-from spinesim.series.repainting import CHANGED, choose_repainting
+from spinesim.series.repainting import CHANGED, Repainting, choose_repainting
 
-TINY = NetworkConfig(fold=2, channels=(8, 16), attention=(False, False), head_channels=8)
+TINY = NetworkConfig(fold=2, channels=(8, 16), attention=(False, False), prior=(8, 16), head_channels=8)
 SPACINGS = st.tuples(*[st.floats(0.4, 5.0)] * 3).map(np.array)
 
 
@@ -104,21 +99,45 @@ def test_folding_voxels_into_channels_is_undone_by_unfolding(fold, channels):
     assert torch.equal(unfold_voxels(fold_voxels(volume, fold), fold), volume)
 
 
-@pytest.mark.parametrize("process", ["flow", "ddpm"])
-@pytest.mark.parametrize(("guided", "spread"), [(1.0, GUIDED_SPREAD), (0.0, SPREAD)])
-def test_untrained_a_network_expects_what_is_likeliest_of_gaussian_tissue(process, guided, spread):
+def grainy(shape, widths, seed=0) -> np.ndarray:
+    """Gaussian texture of variance 1."""
+    texture = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), widths, mode="wrap")
+    return (texture / texture.std()).astype(np.float32)
+
+
+@given(st.tuples(*[st.floats(0.0, 0.9)] * 3), st.floats(0.02, 2.0), st.integers(0, 100))
+def test_noise_takes_the_level_and_the_correlation_of_a_texture_and_gives_them_back(widths, level, seed):
+    shape = (48, 40, 44)
+    texture = measure_texture(level * grainy(shape, widths, seed), np.ones(shape, dtype=bool))
+    assert_allclose(texture.level, level, rtol=0.05)
+    white = np.random.default_rng(seed + 1).normal(size=shape).astype(np.float32)
+    coloured = texture.coloured(white)
+    again = measure_texture(coloured, np.ones(shape, dtype=bool))
+    assert_allclose(coloured.std(), 1, rtol=0.05)
+    assert_allclose(again.correlation[:, :3], texture.correlation[:, :3], atol=0.1)
+    assert_allclose(texture.whitened(coloured)[8:-8, 8:-8, 8:-8], white[8:-8, 8:-8, 8:-8], atol=0.4)
+
+
+@pytest.mark.parametrize(("process", "steps"), [("flow", 1), ("flow", 4), ("flow", 9), ("ddpm", 9)])
+def test_untrained_a_network_goes_on_with_the_texture_of_what_is_known_also_across_the_rim(process, steps):
+    canvas = a_canvas((48, 48, 48))
+    texture = grainy(canvas.hu.shape, (0.7, 0.7, 0.4), seed=2)
+    canvas = replace(canvas, hu=100 + 20 * texture, guided=np.ones_like(canvas.mask))
     network = build_network(TINY.model_copy(update={"process": process})).eval()
-    shape, guide, time = (32, 32, 32), 0.7, torch.tensor([300])
-    truth, noise = guide + spread * noisy(shape, 1), noisy(shape, 2)
-    scheduler = training_scheduler(process)
-    seen = scheduler.add_noise(truth, noise, time)
-    conditions = torch.zeros((1, COUNT, *shape))
-    conditions[:, 2], conditions[:, 3] = guide, guided
-    wanted = truth - noise if process == "flow" else scheduler.get_velocity(truth, noise, time)
-    with torch.no_grad():
-        found = network(torch.cat([seen, conditions], dim=1), time)
-    likeliest, expected = (np.polyfit(seen.ravel(), each.ravel(), 1) for each in (wanted, found))
-    assert_allclose(expected, likeliest, atol=0.03)
+    white = np.random.default_rng(3).normal(size=canvas.hu.shape).astype(np.float32)
+    painter = Painter(network, a_card(network=network.config), "tiny.safetensors")
+    painted = paint(canvas, white, painter, Brush(steps=steps), seed=0)
+    assert (painted != canvas.hu)[canvas.mask].all()
+
+    def spread(hu) -> float:
+        return float((hu - ndimage.gaussian_filter(hu, 1.5))[canvas.mask].std())
+
+    def jump(hu) -> float:
+        across = canvas.mask[..., 1:] != canvas.mask[..., :-1]
+        return float(np.abs(np.diff(hu)[across]).mean())
+
+    assert_allclose(spread(painted), spread(canvas.hu), rtol=0.2)
+    assert jump(painted) < 1.25 * jump(canvas.hu)
 
 
 def test_a_canvas_is_turned_so_that_its_axes_are_right_anterior_superior_and_back():
@@ -146,7 +165,7 @@ def test_what_lies_under_the_mask_does_not_reach_the_network_unless_it_guides():
     guided = [find_conditions(replace(c, guided=np.ones_like(c.mask))).stack() for c in (canvas, other)]
     differs = {n for n in range(COUNT) if not np.array_equal(guided[0][n], guided[1][n])}
     assert CHANNELS.index("guide") in differs
-    assert differs <= {CHANNELS.index(name) for name in ("guide", "gas", "fat", "soft")}
+    assert differs <= {CHANNELS.index(name) for name in ("guide", "gas", "fat", "soft", "texture")}
 
 
 def test_conditions_of_a_box_are_a_box_of_the_conditions():
@@ -348,13 +367,21 @@ def test_a_case_is_painted_where_bone_broke_and_its_known_voxels_stay_bit_for_bi
     assert_array_equal(paint_case(bare_case, "auto", work).after.image.voxels, after)
 
 
+def test_auto_loads_no_network_where_there_is_no_work_for_it():
+    scan = build_phantom(PhantomParameters(upper="T8", lower="T11"))
+    case = simulate(scan, Scoliosis(cobb_deg=12, apex="T9"), inpaint="noise")
+    assert not np.isin(case.unknown.reasons, CHANGED).any()
+    work = Repainting(lambda: pytest.fail("loaded"), CHANGED, PLAIN, "cpu")
+    assert paint_case(case, "auto", work).repainted is None
+
+
 def test_auto_says_why_no_network_paints_and_diffusion_is_refused(monkeypatch):
     monkeypatch.setattr("spinesim.series.repainting.missing_packages", lambda: ("torch",))
     said = (
         "inpaint: expected torch for diffusion, got none installed; "
         "pip install 'spinesim[inpaint]', or take --inpaint noise"
     )
-    assert choose_repainting("auto", PLAIN, "cpu", np.ones(3)) == said
+    assert choose_repainting("auto", PLAIN, "cpu", np.ones(3)).load() == said
     for method in ("noise", "none"):
         assert choose_repainting(method, PLAIN, "cpu", np.ones(3)) is None
     with pytest.raises(ConfigError) as refused:
@@ -364,18 +391,22 @@ def test_auto_says_why_no_network_paints_and_diffusion_is_refused(monkeypatch):
 
 def test_auto_takes_no_weights_that_ship_unless_they_are_better_than_noise(tiny_weights, monkeypatch):
     monkeypatch.setattr("spinesim.series.repainting.find_weights", lambda _method, _brush: tiny_weights)
-    assert "expected weights that are better than noise" in choose_repainting("auto", PLAIN, "cpu", np.ones(3))
+    work = choose_repainting("auto", PLAIN, "cpu", np.ones(3))
+    assert "expected weights that are better than noise" in work.load()
     write_weights(a_network(), a_card(better_than_noise=True), tiny_weights)
-    assert choose_repainting("auto", PLAIN, "cpu", np.ones(3)).reasons == CHANGED
+    assert isinstance(work.load(), Painter)
+    assert work.reasons == CHANGED
 
 
-def test_the_weights_that_ship_fit_this_version_and_their_card():
-    shipped = Path(__file__).resolve().parents[1] / "assets" / "inpaint-diffusion.safetensors"
+@pytest.mark.parametrize("method", ["diffusion", "pix2pix"])
+def test_the_weights_that_ship_fit_this_version_and_their_card(method):
+    shipped = Path(__file__).resolve().parents[1] / "assets" / f"inpaint-{method}.safetensors"
     painter = read_weights(shipped)
+    assert painter.card.method == method
     assert shipped.stat().st_size <= 16 * 2**20
     assert json.loads(shipped.with_suffix(".json").read_text()) == json.loads(painter.card.model_dump_json())
     for name in painter.card.data:
-        assert name.partition("_ct")[0] in shipped.with_suffix(".md").read_text()
+        assert name.partition("_ct")[0] in shipped.with_name("inpaint-diffusion.md").read_text()
 
 
 def test_a_way_to_paint_wants_weights_of_its_own_kind(tiny_weights):

@@ -23,7 +23,7 @@ from spinesim.inpaint.training_scans import find_pairs, read_training_scan
 from spinesim.inpaint.weights import read_weights
 
 TINY = {
-    "network": {"channels": (8, 16), "attention": (False, False), "head_channels": 8},
+    "network": {"channels": (8, 16), "attention": (False, False), "prior": (8, 16), "head_channels": 8},
     "patch_voxels": 4096,
     "batch": 1,
     "look_every": 2,
@@ -78,7 +78,7 @@ def test_a_patch_holds_the_voxels_of_its_scan_unaveraged(scan):
 
 def test_a_batch_weighs_the_mask_and_its_margin_and_is_the_same_from_the_same_seed(scan):
     one, again = (draw_batch([scan], 2, 4096, rng=np.random.default_rng(3)) for _ in range(2))
-    for name in ("truth", "conditions", "weight"):
+    for name in ("truth", "conditions", "mask", "weight", "noise"):
         assert_array_equal(getattr(one, name), getattr(again, name))
     assert one.truth.shape[2:] in {patch_shape(scan.spacing_mm, 4096)}
     hidden = (one.weight[:, 0] == 0) & (one.conditions[:, 1] < 0.01)
@@ -123,7 +123,7 @@ def test_a_training_from_files_ends_in_weights_with_a_card(data, tmp_path):
 def test_the_command_trains(data, tmp_path):
     (tmp_path / "tiny.yaml").write_text(
         "steps: 1\nbatch: 1\npatch_voxels: 4096\n"
-        "network: {channels: [8, 16], attention: [false, false], head_channels: 8}\n"
+        "network: {channels: [8, 16], attention: [false, false], prior: [8, 16], head_channels: 8}\n"
     )
     asked = ["train", "inpaint", str(data), "--config", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path / "run")]
     result = CliRunner().invoke(main, asked)

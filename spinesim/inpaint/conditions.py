@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.grid import Grid
+from spinesim.inpaint.texture import CLIP, FEWEST, Texture, measure_texture
 from spinesim.inpaint.tissues import PER_MM, Kind, TissueMaps
 
 CENTRE_HU, SCALE_HU = 100.0, 150.0
@@ -44,11 +45,24 @@ CHANNELS = (
     "z_mm",
     "noise",
     "marrow",
+    "texture",
 )
 """Channels before those of ``Kind``."""
 
 COUNT = len(CHANNELS) + len(Kind)
 """Channels of conditions."""
+
+GUIDE, TEXTURE = CHANNELS.index("guide"), CHANNELS.index("texture")
+"""Channels that say about what mean, and by how much, the volume varies."""
+
+SPACING = slice(CHANNELS.index("x_mm"), CHANNELS.index("z_mm") + 1)
+"""Channels of the logarithms of the voxels' sides."""
+
+EDGE_CLIP = 4.0
+"""What is known is told about its guide up to so many levels of its texture."""
+
+EDGE_SHARE = 0.5
+"""Texture is looked at on this share of the known bone, where the guide is most even."""
 
 WHOLE: Box = (slice(None), slice(None), slice(None))
 
@@ -131,12 +145,29 @@ def turn_back(array: np.ndarray, order: tuple[int, ...], over: tuple[bool, ...])
 class Conditions:
     """What goes beside the noisy volume, kept small: the channels of a box are made when they are asked for."""
 
+    mask: Bool[np.ndarray, "i j k"]
     known: Float[np.ndarray, "i j k"]
     soft_mask: Float[np.ndarray, "i j k"]
     guide: Float[np.ndarray, "i j k"]
     guided: Bool[np.ndarray, "i j k"]
     tissues: TissueMaps
+    texture: Texture
     constants: tuple[float, float, float, float, float]
+
+    @property
+    def known_texture(self) -> Float[np.ndarray, "i j k"]:
+        """What is known, about its guide and in levels of its texture; 0 inside the mask."""
+        apart = np.clip((self.known - self.guide) / self.texture.level, -EDGE_CLIP, EDGE_CLIP)
+        return np.where(self.mask, np.float32(0), apart.astype(np.float32))
+
+    def texture_from(self, white: Float[np.ndarray, "i j k"]) -> Float[np.ndarray, "i j k"]:
+        """The known texture, and inside the mask noise that goes on with it: of its correlation, also across the rim.
+
+        White noise becomes texture by a filter; outside the mask that noise is taken which becomes the known texture.
+        """
+        known = self.known_texture
+        around = np.clip(self.texture.whitened(np.clip(known, -CLIP, CLIP)), -CLIP, CLIP)
+        return np.where(self.mask, self.texture.coloured(np.where(self.mask, white, around)), known)
 
     def stack(self, box: Box = WHOLE) -> Float[np.ndarray, "c i j k"]:
         """The channels of a box, float32: those of ``CHANNELS``, then one for each ``Kind``."""
@@ -148,7 +179,7 @@ class Conditions:
         out[5] = guided & (guide >= gas) & (guide < fat)
         out[6] = guided & (guide >= fat) & (guide < soft)
         out[7] = tissues.depth * np.float32(1 / (10 * PER_MM))
-        out[8:13] = np.array(self.constants)[:, None, None, None]
+        out[8:14] = np.array((*self.constants, self.texture.level))[:, None, None, None]
         for kind in Kind:
             out[len(CHANNELS) + kind] = tissues.of(kind)
         return out
@@ -160,14 +191,28 @@ def find_conditions(canvas: Canvas) -> Conditions:
     Nothing inside the mask enters but the local mean of what guides there; where nothing does, that of what is known.
     """
     spacing, values = canvas.grid.spacing_mm, compress(canvas.hu)
+    guide = _local_mean(values, canvas.guided, spacing)
     return Conditions(
+        canvas.mask,
         np.where(canvas.mask, np.float32(0), values),
         ndimage.gaussian_filter(canvas.mask.astype(np.float32), MASK_MM / spacing),
-        _local_mean(values, canvas.guided, spacing),
+        guide,
         canvas.guided,
         canvas.tissues,
+        measure_texture(values - guide, _even(canvas, guide)),
         (*np.log(spacing).tolist(), canvas.noise_hu / 50, canvas.marrow_hu / 300),
     )
+
+
+def _even(canvas: Canvas, guide: Float[np.ndarray, "i j k"]) -> Bool[np.ndarray, "i j k"]:
+    """Where texture can be seen: known bone that is no edge; any known tissue where there is too little bone."""
+    slope = np.sqrt(sum(each**2 for each in np.gradient(guide)))
+    apart = ~ndimage.binary_dilation(canvas.mask, iterations=2)
+    gas = compress(np.array(CLASSES_HU[0], dtype=np.float32))
+    for where in (apart & canvas.tissues.of(Kind.BONE), apart & (guide > gas)):
+        if np.count_nonzero(where) * EDGE_SHARE > FEWEST:
+            return where & (slope <= np.quantile(slope[where], EDGE_SHARE))
+    return apart & (guide > gas)
 
 
 def _local_mean(

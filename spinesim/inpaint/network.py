@@ -10,14 +10,15 @@ from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, RFlowSchedul
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from spinesim.inpaint.conditions import COUNT
+from spinesim.inpaint.conditions import COUNT, GUIDE, TEXTURE
 
 
 class NetworkConfig(BaseModel):
     """Size of a network.
 
     ``fold``: voxels along each axis that are folded into channels (2: eight times fewer places, three times faster on
-    a CPU). ``channels`` and ``attention``: of each level. ``process``: rectified flow, or DDPM (painted with DDIM).
+    a CPU). ``channels`` and ``attention``: of each level. ``prior``: channels of each level of the network that says
+    what is likeliest. ``process``: rectified flow, or DDPM (painted with DDIM).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,6 +26,7 @@ class NetworkConfig(BaseModel):
     fold: int = Field(default=2, ge=1, le=4)
     channels: tuple[int, ...] = Field(default=(64, 64, 96), min_length=1)
     attention: tuple[bool, ...] = (False, False, False)
+    prior: tuple[int, ...] = Field(default=(32, 48, 64), min_length=1)
     res_blocks: int = Field(default=1, ge=1)
     head_channels: int = Field(default=32, ge=1)
     groups: int = Field(default=8, ge=1)
@@ -34,22 +36,20 @@ class NetworkConfig(BaseModel):
     def _fits(self) -> NetworkConfig:
         if len(self.attention) != len(self.channels):
             raise ValueError(f"expected attention for each of {len(self.channels)} levels, got {len(self.attention)}")
-        if any(n % self.groups for n in self.channels) or self.channels[-1] % self.head_channels:
+        if any(n % self.groups for n in (*self.channels, *self.prior)) or any(
+            each[-1] % self.head_channels for each in (self.channels, self.prior)
+        ):
             raise ValueError(
-                f"expected channels that are multiples of groups ({self.groups}), the last also of head_channels "
-                f"({self.head_channels}), got {self.channels}"
+                f"expected channels that are multiples of groups ({self.groups}), the last ones also of head_channels "
+                f"({self.head_channels}), got {self.channels} and {self.prior}"
             )
         return self
 
     @property
     def multiple(self) -> int:
         """Sides of a patch are multiples of this."""
-        return self.fold * 2 ** (len(self.channels) - 1)
+        return self.fold * 2 ** (max(len(self.channels), len(self.prior)) - 1)
 
-
-SPREAD, GUIDED_SPREAD = 0.9, 0.4
-"""Standard deviation of the truth about its guide where only what is known around guides, and where the warp does, in
-the network's numbers (measured on the first scans)."""
 
 TIME = 1000.0
 """Timesteps of pure noise, as MONAI's schedulers count them."""
@@ -60,14 +60,21 @@ BETAS = {"schedule": "scaled_linear_beta", "beta_start": 0.0015, "beta_end": 0.0
 Process = Literal["flow", "ddpm"]
 
 
-class FoldedUNet(nn.Module):
-    """MONAI's ``DiffusionModelUNet`` between a folding and an unfolding of voxels into channels.
+MEAN_SCALE, WIDEST = 0.3, 3.0
+"""The mean is the guide and this share of what the network says; the spread is e to this of the texture's at most."""
 
-    The volumes that are painted keep every voxel (``fold``³ channels each); the other conditions are averaged. What
-    the U-Net gives is added to the best linear estimate (as Karras et al. 2022 do it for denoising): were the truth
-    Gaussian about its guide m with a spread s, the noisy volume x = a truth + b noise would let expect a velocity
-    (truth - noise) of m + (a s² - b) d / q², give or take s / q, with d = x - a m and q² = a² s² + b²; for DDPM, whose
-    velocity is a noise - b truth, of b (a (1 - s²) d / q² - m).
+
+class FoldedUNet(nn.Module):
+    """Two of MONAI's ``DiffusionModelUNet`` between a folding and an unfolding of voxels into channels.
+
+    The first is told the conditions alone and gives the *prior*: at each voxel the mean of the tissue, and the spread
+    of its texture. The second paints the texture, in spreads about the mean (as Mardani et al. 2023 do it for weather:
+    regression first, then diffusion of the residue), from noise that has the correlation of the known texture:
+    rectified flow with a coupling that depends on the data (Albergo et al. 2023). What it gives is the turn from noise
+    to texture: were both Gaussian and alike, there would be none. So untrained the pair paints the guide with the
+    texture of what is known.
+
+    The volumes that are painted keep every voxel (``fold``³ channels each); the other conditions are averaged.
     """
 
     kept: Tensor
@@ -78,31 +85,42 @@ class FoldedUNet(nn.Module):
         cell = config.fold**3
         if config.process == "ddpm":
             self.register_buffer("kept", training_scheduler("ddpm").alphas_cumprod, persistent=False)
-        self.net = DiffusionModelUNet(
-            spatial_dims=3,
-            in_channels=3 * cell + COUNT - 2,  # the noisy volume, what is known and the mask keep every voxel
-            out_channels=cell,
-            channels=config.channels,
-            num_res_blocks=config.res_blocks,
-            attention_levels=config.attention,
-            num_head_channels=config.head_channels,
-            norm_num_groups=config.groups,
-            use_flash_attention=True,
-        )
+        # what is known, the mask and the guide keep every voxel; for painting also volume and prior mean
+        self.first = _unet(config, 3 * cell + COUNT - 3, 2 * cell, config.prior, (False,) * len(config.prior))
+        self.net = _unet(config, 4 * cell + COUNT - 1, cell, config.channels, config.attention)
 
-    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None) -> Tensor:
-        """Velocity (n, 1, ...) of (n, 1 + c, ...): the noisy volume, then the conditions."""
-        fold, guide = self.config.fold, x[:, 3:4]
-        spread = SPREAD + (GUIDED_SPREAD - SPREAD) * x[:, 4:5]
+    def prior(self, conditions: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and spread of texture, (n, 1, ...) each in the network's numbers, from (n, c, ...) conditions."""
+        fold = self.config.fold
+        folded = torch.cat([fold_voxels(conditions[:, :3], fold), _averaged(conditions[:, 3:], fold)], dim=1)
+        found = unfold_voxels(self.first(folded, torch.zeros(len(folded)).to(folded)), fold).float()
+        guide, texture = conditions[:, GUIDE : GUIDE + 1], conditions[:, TEXTURE : TEXTURE + 1]
+        return guide + MEAN_SCALE * found[:, :1], texture * torch.exp(found[:, 1:].clamp(-WIDEST, WIDEST))
+
+    def forward(self, x: Tensor, timesteps: Tensor, until: Tensor | None = None) -> Tensor:
+        """Velocity (n, 1, ...) of (n, 3 + c, ...): the noisy volume, mean and spread of the prior, then the conditions.
+
+        ``until`` is the time that a step of the flow goes to: the velocity is then the mean on the way, so that steps
+        of any size keep the variance of what needs no turn.
+        """
+        fold, volume = self.config.fold, x[:, :1]
         kept, noise = (each.reshape(-1, 1, 1, 1, 1) for each in self._levels(timesteps))
-        variance = kept**2 * spread**2 + noise**2
-        apart = x[:, :1] - kept * guide
-        whole = torch.cat([apart / variance.sqrt(), x[:, 1:3]], dim=1)
-        folded = torch.cat([fold_voxels(whole, fold), nn.functional.avg_pool3d(x[:, 3:], fold)], dim=1)
-        found = spread / variance.sqrt() * unfold_voxels(self.net(folded, timesteps, context), fold)
-        if self.config.process == "flow":
-            return guide + (kept * spread**2 - noise) / variance * apart + found
-        return noise * (kept * (1 - spread**2) / variance * apart - guide) + found
+        size = (kept**2 + noise**2).sqrt()
+        conditions = x[:, 3:]
+        spread = torch.log(x[:, 2:3] / conditions[:, TEXTURE : TEXTURE + 1])
+        whole = torch.cat([volume / size, x[:, 1:2], conditions[:, :2]], dim=1)
+        folded = torch.cat(
+            [fold_voxels(whole, fold), _averaged(torch.cat([spread, conditions[:, 2:]], 1), fold)], dim=1
+        )
+        turn = unfold_voxels(self.net(folded, timesteps), fold).float()
+        if self.config.process == "ddpm":
+            return turn
+        if until is None:
+            return (kept - noise) / size**2 * volume + turn / size
+        then, noise_then = (each.reshape(-1, 1, 1, 1, 1) for each in self._levels(until))
+        angle = torch.atan2(then, noise_then) - torch.atan2(kept, noise)
+        reached = (then**2 + noise_then**2).sqrt() * (volume / size + angle * turn)
+        return (reached - volume) / (noise - noise_then)
 
     def _levels(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
         """Share of the truth and of the noise at some times."""
@@ -110,6 +128,26 @@ class FoldedUNet(nn.Module):
             return 1 - timesteps / TIME, timesteps / TIME
         kept = self.kept[timesteps.long()]
         return kept.sqrt(), (1 - kept).sqrt()
+
+
+def _unet(
+    config: NetworkConfig, given: int, found: int, channels: tuple[int, ...], attention: tuple[bool, ...]
+) -> DiffusionModelUNet:
+    return DiffusionModelUNet(
+        spatial_dims=3,
+        in_channels=given,
+        out_channels=found,
+        channels=channels,
+        num_res_blocks=config.res_blocks,
+        attention_levels=attention,
+        num_head_channels=config.head_channels,
+        norm_num_groups=config.groups,
+        use_flash_attention=True,
+    )
+
+
+def _averaged(volume: Tensor, fold: int) -> Tensor:
+    return nn.functional.avg_pool3d(volume, fold)
 
 
 def training_scheduler(process: Process) -> Scheduler:
@@ -141,7 +179,7 @@ def unfold_voxels(volume: Tensor, fold: int) -> Tensor:
 
 
 def build_network(config: NetworkConfig) -> FoldedUNet:
-    """Build the network that paints; untrained, it gives the best linear estimate."""
+    """Build the network that paints; untrained, it gives the guide the texture of what is known."""
     return FoldedUNet(config)
 
 

@@ -8,20 +8,25 @@ from dataclasses import replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from monai.networks.schedulers import Scheduler
 from scipy import ndimage
+from torch import Tensor
 
 from spinesim.anatomy.boxes import Box, padded
 from spinesim.errors import ConfigError
 from spinesim.inpaint.brush import PLAIN, Brush
-from spinesim.inpaint.conditions import Canvas, compress, expand, find_conditions, turn, turn_back
+from spinesim.inpaint.conditions import Canvas, Conditions, expand, find_conditions, turn, turn_back
 from spinesim.inpaint.inferer import InpaintInferer
 from spinesim.inpaint.network import sampling_scheduler
-from spinesim.inpaint.patches import patch_shape
+from spinesim.inpaint.patches import hann, patch_shape, place_patches
 from spinesim.inpaint.tissues import TissueMaps
 from spinesim.inpaint.weights import Painter
 
 PATCH_VOXELS = 110_000
 """About so many voxels go through the network at once."""
+
+OVERLAP = 0.5
+"""Share of a side that neighbouring patches have in common."""
 
 APART_MM = 15.0
 """Parts of the unknown that are farther apart than this are painted one after another."""
@@ -117,18 +122,57 @@ def paint(
     shape = patch_shape(turned.grid.spacing_mm, PATCH_VOXELS)
     full, noisy = _at_least(turned, turn(noise, order, over), shape)
     where = torch.device(device)
-    tensors = (compress(full.hu), full.mask, noisy)
-    values, mask, start = (torch.from_numpy(np.ascontiguousarray(each))[None, None].to(where) for each in tensors)
     found = find_conditions(full)
+    half = None if where.type == "cpu" else torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    mean, spread = _prior(painter, found, shape, where, half)
+    tensors = (found.known_texture, full.mask, found.texture_from(noisy))
+    values, mask, start = (torch.from_numpy(np.ascontiguousarray(each))[None, None].to(where) for each in tensors)
     generator = torch.Generator(where).manual_seed(seed)
     steps = 1 if painter.card.method == "pix2pix" else brush.steps
-    half = None if where.type == "cpu" else torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     scheduler = sampling_scheduler(painter.card.network.process)
-    inferer = InpaintInferer(shape, scheduler, steps=steps, repaint=brush.repaint, amp=half, progress=told)
-    painted = inferer(values, painter.network, mask, start, lambda box: torch.from_numpy(found.stack(box)), generator)
+    inferer = InpaintInferer(
+        shape, scheduler, steps=steps, overlap=OVERLAP, repaint=brush.repaint, amp=half, progress=told
+    )
+
+    def beside(box: Box) -> Tensor:
+        return torch.from_numpy(np.concatenate([np.stack([mean[box], spread[box]]), found.stack(box)]))
+
+    painted = inferer(values, _striding(painter, scheduler, steps), mask, start, beside, generator)
     i, j, k = turned.hu.shape
-    hu = expand(painted[0, 0].cpu().numpy()[:i, :j, :k])
+    hu = expand(mean + spread * painted[0, 0].cpu().numpy())[:i, :j, :k]
     return np.where(canvas.mask, turn_back(hu, order, over), canvas.hu)
+
+
+@torch.no_grad()
+def _prior(
+    painter: Painter, found: Conditions, shape: tuple[int, int, int], where: torch.device, half: torch.dtype | None
+) -> tuple[Float[np.ndarray, "i j k"], Float[np.ndarray, "i j k"]]:
+    """Mean and spread of the tissue: those of the prior inside the mask, of the guide and the known texture outside."""
+    total = np.zeros((3, *found.mask.shape), dtype=np.float32)
+    weight = hann(shape)
+    for box in place_patches(found.mask, shape, OVERLAP):
+        seen = torch.from_numpy(found.stack(box))[None].to(where)
+        with torch.autocast(where.type, half, enabled=half is not None):
+            mean, spread = painter.network.prior(seen)
+        said = torch.cat([mean, spread.log(), torch.ones_like(mean)], dim=1)[0]
+        total[(slice(None), *box)] += weight * said.cpu().numpy()
+    sums = total[:2] / np.where(found.mask, total[2], np.float32(1))
+    level = np.float32(found.texture.level)
+    return np.where(found.mask, sums[0], found.guide), np.where(found.mask, np.exp(sums[1]), level)
+
+
+def _striding(painter: Painter, scheduler: Scheduler, steps: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """The network with the mean velocity on the way to the next time of a schedule; DDIM knows its way."""
+    if painter.card.network.process != "flow":
+        return painter.network
+    scheduler.set_timesteps(steps)
+    times = [*(float(t) for t in scheduler.timesteps), 0.0]
+
+    def velocity(x: Tensor, now: Tensor) -> Tensor:
+        then = max(t for t in times if t < float(now[0]))
+        return painter.network(x, now, until=torch.full_like(now, then))
+
+    return velocity
 
 
 def _at_least(

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from spinesim.anatomy.grid import Grid
 from spinesim.inpaint.conditions import LIMITS_HU, Canvas, compress, find_conditions
-from spinesim.inpaint.drawn_masks import draw_mask
+from spinesim.inpaint.drawn_masks import draw_mask, points_about_middle
 from spinesim.inpaint.patches import patch_shape
 from spinesim.inpaint.tissues import LABELLED, Kind, TissueMaps, with_lesion
 from spinesim.inpaint.training_scans import TrainingScan
@@ -19,8 +19,12 @@ from spinesim.inpaint.training_scans import TrainingScan
 WIDEST_ZOOM, ZOOMED, ZOOMED_NOISE = 1.6, 0.25, 0.54
 """Voxels are made wider by up to this factor along each axis, so often; what interpolation leaves of their noise."""
 
-GUIDED, FINE_DROPPED, ALL_DROPPED, ALTERED = 0.5, 0.3, 0.1, 0.25
-"""How often the mask is guided, fine tissues are dropped, all tissues are, and bone is made denser or softer."""
+GUIDED, MOVED, FINE_DROPPED, ALL_DROPPED, ALTERED = 0.6, 0.5, 0.3, 0.1, 0.25
+"""How often the mask is guided and, of these, by tissue that a warp moved; how often fine tissues are dropped, all
+tissues are, and bone is made denser or softer."""
+
+STRETCH, STRETCH_MM = (-0.5, 0.45), (6.0, 15.0)
+"""A warp moves tissue by this share of its distance from a point, along each axis, over Gaussians of these widths."""
 
 MARGIN = 2
 """The loss counts so many voxels beyond the mask."""
@@ -28,11 +32,25 @@ MARGIN = 2
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Patches for a step of training: (n, 1, ...) ``truth``, (n, c, ...) ``conditions``, (n, 1, ...) ``weight``."""
+    """Patches for a step of training, (n, 1, ...) or (n, c, ...) float32.
+
+    ``noise`` is what painting begins from: it has the texture of what is known, and is that outside the mask.
+    ``weight`` is 1 in the mask and its margin.
+    """
 
     truth: Float[np.ndarray, "n 1 i j k"]
     conditions: Float[np.ndarray, "n c i j k"]
+    mask: Float[np.ndarray, "n 1 i j k"]
     weight: Float[np.ndarray, "n 1 i j k"]
+    noise: Float[np.ndarray, "n 1 i j k"]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A patch with a mask, and what lies under it (HU)."""
+
+    canvas: Canvas
+    truth: Float[np.ndarray, "i j k"]
 
 
 def draw_batch(scans: Sequence[TrainingScan], size: int, voxels: int, *, rng: np.random.Generator) -> Batch:
@@ -41,17 +59,21 @@ def draw_batch(scans: Sequence[TrainingScan], size: int, voxels: int, *, rng: np
     widest = np.clip(2.0 / scan.spacing_mm, 1.0, WIDEST_ZOOM)  # what is wide already stays
     zoom = np.exp(rng.random(3) * np.log(widest)) if rng.random() < ZOOMED else np.ones(3)
     shape = patch_shape(scan.spacing_mm * zoom, voxels)
-    canvases = [_altered(draw_canvas(scan, shape, zoom, rng=rng), rng) for _ in range(size)]
-    return collate(canvases)
+    samples = [_altered(draw_canvas(scan, shape, zoom, rng=rng), rng) for _ in range(size)]
+    return collate(samples, rng=rng)
 
 
-def collate(canvases: Sequence[Canvas]) -> Batch:
+def collate(samples: Sequence[Sample], *, rng: np.random.Generator) -> Batch:
     """Stack patches of one shape."""
-    weights = [ndimage.binary_dilation(canvas.mask, iterations=MARGIN) for canvas in canvases]
+    found = [find_conditions(sample.canvas) for sample in samples]
+    masks = [sample.canvas.mask for sample in samples]
+    white = [rng.normal(size=mask.shape).astype(np.float32) for mask in masks]
     return Batch(
-        np.stack([compress(canvas.hu)[None] for canvas in canvases]),
-        np.stack([find_conditions(canvas).stack() for canvas in canvases]),
-        np.stack([weight[None].astype(np.float32) for weight in weights]),
+        np.stack([compress(sample.truth)[None] for sample in samples]),
+        np.stack([conditions.stack() for conditions in found]),
+        np.stack([mask[None].astype(np.float32) for mask in masks]),
+        np.stack([ndimage.binary_dilation(mask, iterations=MARGIN)[None].astype(np.float32) for mask in masks]),
+        np.stack([conditions.texture_from(each)[None] for conditions, each in zip(found, white, strict=True)]),
     )
 
 
@@ -107,7 +129,7 @@ def _interpolated(
     return out
 
 
-def _altered(canvas: Canvas, rng: np.random.Generator) -> Canvas:
+def _altered(canvas: Canvas, rng: np.random.Generator) -> Sample:
     """A patch as another patient's: denser or softer marrow, more noise, a lesion; less known of it."""
     hu, tissues, guided = canvas.hu.astype(np.float32), canvas.tissues, np.ones(canvas.hu.shape, dtype=bool)
     bone = tissues.of(Kind.BONE)
@@ -125,15 +147,29 @@ def _altered(canvas: Canvas, rng: np.random.Generator) -> Canvas:
     lesion = rng.random() < ALTERED
     if lesion:
         hu, tissues = _with_lesion(hu, canvas.mask & bone, tissues, rng)
-    elif rng.random() >= GUIDED:
+    guess = hu
+    if not lesion and rng.random() >= GUIDED:
         guided = ~canvas.mask
+    elif rng.random() < MOVED:
+        guess = np.where(canvas.mask, _moved(hu, canvas.grid.spacing_mm, rng), hu)
     dropped = rng.random()
     if dropped < ALL_DROPPED:
         tissues = tissues.without((Kind.BONE, Kind.CORTEX, *LABELLED))
     elif dropped < ALL_DROPPED + FINE_DROPPED:
         tissues = tissues.without(LABELLED)
-    hu = np.clip(hu, *LIMITS_HU)
-    return Canvas(hu, canvas.mask, guided, tissues, canvas.grid, noise, marrow)
+    hu, guess = np.clip(hu, *LIMITS_HU), np.clip(guess, *LIMITS_HU)
+    return Sample(Canvas(guess, canvas.mask, guided, tissues, canvas.grid, noise, marrow), hu)
+
+
+def _moved(
+    hu: Float[np.ndarray, "i j k"], spacing_mm: Float[np.ndarray, " 3"], rng: np.random.Generator
+) -> Float[np.ndarray, "i j k"]:
+    """Tissue that a warp stretched or compressed about a point, and so took from where it was not."""
+    apart = points_about_middle(hu.shape, spacing_mm) - rng.normal(size=3).astype(np.float32) * 5
+    share = np.exp(-(apart**2).sum(axis=-1, keepdims=True) / (2 * rng.uniform(*STRETCH_MM) ** 2))
+    shift = apart * share * rng.uniform(*STRETCH, size=3).astype(np.float32)
+    places = np.moveaxis(np.indices(hu.shape), 0, -1) - shift / spacing_mm
+    return ndimage.map_coordinates(hu, np.moveaxis(places, -1, 0), order=1, mode="nearest")
 
 
 def _with_lesion(

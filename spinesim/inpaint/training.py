@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from spinesim.errors import ConfigError
+from spinesim.inpaint.conditions import FILL_MM, GUIDE, SPACING, TEXTURE
 from spinesim.inpaint.network import TIME, Critic, FoldedUNet, build_network, training_scheduler
 from spinesim.inpaint.samples import draw_batch
 from spinesim.inpaint.training_config import TrainingConfig
@@ -28,8 +29,11 @@ LOOKS = 12
 Tell = Callable[[int, float, float | None, float], None]
 """Called with step, mean loss since the last time, loss on the held-out scans, and seconds since the start."""
 
-Tensors = tuple[Tensor, Tensor, Tensor]
-"""Truth, conditions and weight of a batch."""
+Tensors = tuple[Tensor, ...]
+"""Truth, conditions, mask, weight and noise of a batch (``samples.Batch``)."""
+
+FARTHEST = 6.0
+"""The flow learns what lies so many spreads from the prior's mean at most."""
 
 
 class Batches(Dataset[Tensors]):
@@ -45,7 +49,8 @@ class Batches(Dataset[Tensors]):
         """Draw the batch of a step."""
         rng = np.random.default_rng([self.config.seed, self.stream, self.steps[rank]])
         batch = draw_batch(self.scans, self.config.batch, self.config.patch_voxels, rng=rng)
-        return tuple(torch.from_numpy(each) for each in (batch.truth, batch.conditions, batch.weight))  # type: ignore[return-value]
+        arrays = (batch.truth, batch.conditions, batch.mask, batch.weight, batch.noise)
+        return tuple(torch.from_numpy(each) for each in arrays)
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,19 @@ def _follow(writer: SummaryWriter, step: int, loss: float, held: float | None) -
         writer.add_scalar("loss/held_out", held, step)
 
 
+def fast(volume: Tensor, conditions: Tensor) -> Tensor:
+    """What is faster than the Gaussian that guides, of (n, 1, ...) patches with voxels of one size."""
+    slow = volume
+    for axis, mm in enumerate(conditions[0, SPACING, 0, 0, 0].exp().tolist()):
+        width = FILL_MM[-1] / mm
+        reach = max(1, int(2 * width + 0.5))
+        kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=volume.device) / width) ** 2).to(volume)
+        shape, pad = [1] * 5, [0] * 3
+        shape[2 + axis], pad[axis] = 2 * reach + 1, reach
+        slow = torch.nn.functional.conv3d(slow, (kernel / kernel.sum()).reshape(shape), padding=pad)
+    return volume - slow
+
+
 class _Run:
     """A training under way."""
 
@@ -132,6 +150,7 @@ class _Run:
         self.averaged = build_network(config.network).to(fabric.device)
         self.averaged.load_state_dict(network.state_dict())
         self.network, self.optimizer = fabric.setup(network, torch.optim.AdamW(network.parameters(), weight_decay=0.01))
+        self.network.mark_forward_method("prior")
         self.scheduler = training_scheduler(config.network.process)
         if config.method == "pix2pix":
             critic = Critic()
@@ -195,39 +214,65 @@ class _Run:
         for mean, now in zip(self.averaged.state_dict().values(), self.network.state_dict().values(), strict=True):
             mean.lerp_(now, 1 - decay)
 
-    def _flow_loss(self, network: torch.nn.Module, batch: Tensors, generator: torch.Generator) -> Tensor:
-        """Squared error of the velocity in the mask and its margin (rectified flow: Liu et al. 2023)."""
-        truth, conditions, weight = batch
-        noise = torch.randn(truth.shape, generator=generator, device=truth.device)
+    def _prior(self, network: torch.nn.Module, batch: Tensors) -> tuple[Tensor, Tensor, Tensor]:
+        """The prior's loss, and its mean and spread; outside the mask these are the guide and the known texture's.
+
+        Both losses are Gaussian: of all that is apart from the mean, and of what is fast of it by the spread. Gradients
+        are weighted by the spread so that they do not fade where it is wide (Seitzer et al. 2022).
+        """
+        truth, conditions, mask, *_ = batch
+        told_by: Callable[[Tensor], tuple[Tensor, Tensor]] = network.prior  # type: ignore[assignment]
+        mean, spread = told_by(conditions)
+        apart, width = truth - mean, spread.detach()
+        told = apart**2 / (2 * width**2) + fast(mask * apart.detach(), conditions) ** 2 / (2 * spread**2)
+        loss = (mask * width * (told + torch.log(spread))).sum() / (mask * width).sum().clamp_min(1e-6)
+        known, inside = conditions[:, [GUIDE]], mask > 0
+        mean = torch.where(inside, mean.detach(), known)
+        return loss, mean, torch.where(inside, width, conditions[:, [TEXTURE]].expand_as(spread))
+
+    def _flow_loss(self, network: torch.nn.Module, batch: Tensors, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What to descend, the prior's loss and the squared error of the velocity (Liu et al. 2023); and what to tell.
+
+        The velocity counts in the mask and its margin. Both losses are in spreads of the prior; told are errors in the
+        network's numbers, that of its mean and that of the velocity.
+        """
+        truth, conditions, mask, weight, noise = batch
+        loss, mean, spread = self._prior(network, batch)
+        left = (fast(mask * (truth - mean), conditions) / spread).clamp(-FARTHEST, FARTHEST)
+        left = torch.where(mask > 0, left, noise)
         times = torch.rand(len(truth), generator=generator, device=truth.device) * TIME
-        wanted = truth - noise
+        wanted = left - noise
         if self.config.network.process == "ddpm":
             times = times.long()
-            wanted = self.scheduler.get_velocity(truth, noise, times)
-        noisy = self.scheduler.add_noise(truth, noise, times)
-        velocity = network(torch.cat([noisy, conditions], dim=1), times)
-        return (weight * (velocity - wanted) ** 2).sum() / weight.sum()
+            wanted = self.scheduler.get_velocity(left, noise, times)
+        noisy = self.scheduler.add_noise(left, noise, times)
+        velocity = network(torch.cat([noisy, mean, spread, conditions], dim=1), times)
+        error = velocity - wanted
+        missed = (mask * ((truth - mean).abs() + spread * error.detach().abs())).sum() / mask.sum()
+        return loss + (weight * error**2).sum() / weight.sum(), missed
 
     def _learn_flow(self, batch: Tensors, generator: torch.Generator) -> float:
-        loss = self._flow_loss(self.network, batch, generator)
+        loss, told = self._flow_loss(self.network, batch, generator)
         self._descend(loss, self.network, self.optimizer)
-        return float(loss.detach())
+        return float(told)
 
-    def _paint_once(self, network: torch.nn.Module, batch: Tensors, generator: torch.Generator) -> Tensor:
-        """What a GAN paints: pure noise, and one step of the flow."""
-        truth, conditions, _ = batch
-        noise = torch.randn(truth.shape, generator=generator, device=truth.device)
-        return noise + network(torch.cat([noise, conditions], dim=1), torch.full((len(truth),), TIME).to(noise))
+    def _paint_once(self, network: torch.nn.Module, batch: Tensors) -> tuple[Tensor, Tensor]:
+        """The prior's loss, and what a GAN paints: one step of the flow from pure noise."""
+        truth, conditions, _, _, noise = batch
+        loss, mean, spread = self._prior(network, batch)
+        times = torch.full((len(truth),), TIME).to(noise)
+        seen = torch.cat([noise, mean, spread, conditions], dim=1)
+        return loss, mean + spread * (noise + network(seen, times, until=torch.zeros_like(times)))
 
     def _learn_gan(self, batch: Tensors, generator: torch.Generator) -> float:
-        truth, conditions, weight = batch
-        painted = self._paint_once(self.network, batch, generator)
-        mask = weight > 0
+        truth, conditions, inside, weight, _ = batch
+        prior, painted = self._paint_once(self.network, batch)
+        mask = inside > 0
         fake = torch.cat([torch.where(mask, painted, truth), conditions], dim=1)
         error = (weight * (painted - truth).abs()).sum() / weight.sum()
         seen = self.critic(fake)
         loss = error + self.config.adversarial * self.adversarial(seen, target_is_real=True, for_discriminator=False)
-        self._descend(loss, self.network, self.optimizer)
+        self._descend(prior + loss, self.network, self.optimizer)
         real = torch.cat([truth, conditions], dim=1)
         told = self.adversarial(self.critic(fake.detach()), target_is_real=False, for_discriminator=True)
         told = told + self.adversarial(self.critic(real), target_is_real=True, for_discriminator=True)
@@ -250,8 +295,9 @@ class _Run:
             generator = torch.Generator(self.fabric.device).manual_seed(rank)
             there = self.fabric.to_device(batch)
             if self.config.method == "diffusion":
-                losses.append(float(self._flow_loss(self.averaged, there, generator)))
+                losses.append(float(self._flow_loss(self.averaged, there, generator)[1]))
             else:
-                painted = self._paint_once(self.averaged, there, generator)
-                losses.append(float((there[2] * (painted - there[0]).abs()).sum() / there[2].sum()))
+                truth, _, _, weight, _ = there
+                _, painted = self._paint_once(self.averaged, there)
+                losses.append(float((weight * (painted - truth).abs()).sum() / weight.sum()))
         return float(np.mean(losses))

@@ -15,17 +15,17 @@ from safetensors.torch import save_file
 
 from spinesim.errors import ConfigError
 from spinesim.inpaint.conditions import CENTRE_HU, COUNT, FILL_MM, SCALE_HU
-from spinesim.inpaint.network import GUIDED_SPREAD, SPREAD, FoldedUNet, NetworkConfig, build_network
+from spinesim.inpaint.network import MEAN_SCALE, WIDEST, FoldedUNet, NetworkConfig, build_network
 
-FORMAT = "spinesim-inpaint-1"
+FORMAT = "spinesim-inpaint-2"
 """What a file of weights says of itself; changes with the channels and their order."""
 
 PREPROCESSING: dict[str, float] = {
     "centre_hu": CENTRE_HU,
     "scale_hu": SCALE_HU,
     "guide_mm": FILL_MM[-1],
-    "spread": SPREAD,
-    "guided_spread": GUIDED_SPREAD,
+    "mean_scale": MEAN_SCALE,
+    "widest": WIDEST,
     "conditions": COUNT,
 }
 """What a network must be given as it was in training."""

@@ -36,12 +36,12 @@ def find_painted(warped: Volume | None, changed: Volume | None, grown: Volume | 
     return found
 
 
-def paint_case(case: Case, method: Inpainting, network: Repainting | str | None = None, told: Told = _silent) -> Case:
+def paint_case(case: Case, method: Inpainting, network: Repainting | None = None, told: Told = _silent) -> Case:
     """Find what a case does not know, and paint it; a case without a CT stays as it is.
 
     The noise of the scan is measured, and what interpolation took of it is given back. A scan on which it cannot be
     measured keeps the blur, with a warning, and so does one that is carried to voxels of another size. Then the
-    network paints, where there is one; in words, why there is none.
+    network paints, where there is one and work for it.
     """
     before, after = case.before.image, case.after.image
     if before is None or after is None:
@@ -58,8 +58,6 @@ def paint_case(case: Case, method: Inpainting, network: Repainting | str | None 
     if method == "none":
         return case
     case = _with_noise(case, before, after, unknown, body)
-    if isinstance(network, str):
-        return replace(case, no_network=network)
     return case if network is None else repaint(case, unknown, body, network, told)
 
 

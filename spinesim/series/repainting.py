@@ -16,6 +16,7 @@ from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import LabelMap, Scan
 from spinesim.errors import ConfigError
 from spinesim.inpaint.brush import (
+    PLAIN,
     Brush,
     Inpainting,
     NetworkMethod,
@@ -49,9 +50,12 @@ Told = Callable[[str], None]
 
 @dataclass(frozen=True, eq=False)
 class Repainting:
-    """What a network is to do: which one, where, and how."""
+    """What a network is to do: which one, where, and how.
 
-    painter: Painter
+    ``load`` gives it, or says in words why it cannot be had: it takes seconds, and is called where there is work.
+    """
+
+    load: Callable[[], Painter | str]
     reasons: tuple[Reason, ...]
     brush: Brush
     device: str
@@ -70,8 +74,8 @@ class Repainted:
 
 def choose_repainting(
     method: Inpainting, brush: Brush, device: str, spacing_mm: Float[np.ndarray, " 3"]
-) -> Repainting | str | None:
-    """Choose the network for a way to paint; for ``auto`` on a machine that has none, say why in words.
+) -> Repainting | None:
+    """Choose the network for a way to paint; that of ``auto`` is loaded where there is work for it.
 
     Parameters
     ----------
@@ -92,21 +96,25 @@ def choose_repainting(
     if method in ("none", "noise"):
         return None
     wanted: NetworkMethod = "pix2pix" if method == "pix2pix" else "diffusion"
-    shipped = find_weights(wanted, brush) if method == "auto" and brush.weights is None else None
+    reasons = CHANGED if method == "auto" and device == "cpu" else ANYTHING
+    if method == "auto" and brush.weights is None:
+        return Repainting(lambda: _painter_if_any(device, spacing_mm), reasons, brush, device)
+    painter = _painter(wanted, brush, device, spacing_mm)
+    return Repainting(lambda: painter, reasons, brush, device)
+
+
+def _painter_if_any(device: str, spacing_mm: Float[np.ndarray, " 3"]) -> Painter | str:
+    """The diffusion that ships, or in words why it does not paint."""
+    shipped = find_weights("diffusion", PLAIN)
     if shipped is not None and not is_better_than_noise(shipped):
         return (
             f"{shipped.name}: expected weights that are better than noise by their card, got others; "
             "take --inpaint diffusion to use them all the same"
         )
     try:
-        painter = _painter(wanted, brush, device, spacing_mm)
+        return _painter("diffusion", PLAIN, device, spacing_mm)
     except ConfigError as error:
-        if method != "auto" or brush.weights is not None:
-            raise
         return str(error)
-    if method == "auto" and device == "cpu":
-        return Repainting(painter, CHANGED, brush, device)
-    return Repainting(painter, ANYTHING, brush, device)
 
 
 def _painter(wanted: NetworkMethod, brush: Brush, device: str, spacing_mm: Float[np.ndarray, " 3"]) -> Painter:
@@ -151,12 +159,15 @@ def repaint(
     told : callable
         Told of the progress.
     """
+    image = case.after.image
+    mask = _where(unknown, work.reasons)
+    if image is None or not mask.any():
+        return case
+    painter = work.load()
+    if isinstance(painter, str):
+        return replace(case, no_network=painter)
     from spinesim.inpaint.painter import find_regions, paint, with_context
 
-    image = case.after.image
-    if image is None:
-        return case
-    mask = _where(unknown, work.reasons)
     grid, out = image.grid, image.voxels.copy(order="K")
     bounds, count = (float(out.min()), float(out.max())), 0
     regions = list(find_regions(mask, grid.spacing_mm))
@@ -177,7 +188,7 @@ def repaint(
         painted = paint(
             canvas,
             white,
-            work.painter,
+            painter,
             work.brush,
             seed=case.seed,
             device=work.device,
@@ -187,8 +198,7 @@ def repaint(
         mask[box][own] = False  # what lies in two boxes is painted once
         count += int(np.count_nonzero(own))
     after = Scan(case.after.labels, replace(image, voxels=out))
-    card = work.painter.card
-    repainted = Repainted(card.method, work.painter.source, work.brush.steps, work.reasons, count)
+    repainted = Repainted(painter.card.method, painter.source, work.brush.steps, work.reasons, count)
     return replace(case, after=after, repainted=repainted)
 
 
