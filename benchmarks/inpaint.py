@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from scipy import ndimage, stats
 from skimage.metrics import structural_similarity
 from skimage.restoration import inpaint_biharmonic
+from textures import power
 
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.scan import Volume
@@ -41,9 +42,6 @@ RANGE_HU = 1500.0
 
 STRETCH, WIDTH_MM = 0.45, 12.0
 """What the warp does before it is painted over: the middle is stretched by 1/(1 - this), over this width."""
-
-FAST = 2.0
-"""Texture is what is faster than this Gaussian (voxels)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,18 +133,6 @@ def network(painter: Painter, steps: int, guided: bool = False) -> Method:
         return paint(canvas, white, painter, Brush(steps=steps), seed=seed)
 
     return painted
-
-
-def texture(hu: np.ndarray) -> np.ndarray:
-    return hu - ndimage.gaussian_filter(hu, FAST)
-
-
-def power(hu: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Power of the texture inside a mask in bands of frequency."""
-    spectrum = np.abs(np.fft.fftn(np.where(mask, texture(hu), 0.0))) ** 2 / mask.sum()
-    radius = np.sqrt(sum(f**2 for f in np.meshgrid(*(np.fft.fftfreq(n) for n in hu.shape), indexing="ij")))
-    bands = np.digitize(radius, np.linspace(0, 0.5, 9)) - 1
-    return np.array([spectrum[bands == band].mean() for band in range(1, 8)])
 
 
 def rim_slope(hu: np.ndarray, mask: np.ndarray) -> float:

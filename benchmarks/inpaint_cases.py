@@ -18,6 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scans import SOURCES
 from scipy import ndimage
+from textures import power, texture
 
 from spinesim.anatomy.levels import Level
 from spinesim.inpaint.brush import Brush
@@ -45,25 +46,9 @@ INTACT = (Level.T7, Level.T8, Level.T10)
 DEEP_MM = 3.0
 """Marrow lies so far from the surface of bone at least."""
 
-FAST = 2.0
-"""Texture is what is faster than this Gaussian (voxels)."""
-
 PAINTED = (Reason.FRACTURE, Reason.LESION, Reason.TISSUE)
 
 COLUMNS = ("case", "method", "voxels", "marrow_hu", "texture_hu", "of_intact", "power_db", "rim", "seconds", "peak_mib")
-
-
-def texture(hu: np.ndarray) -> np.ndarray:
-    """What is fast."""
-    return hu - ndimage.gaussian_filter(hu, FAST)
-
-
-def power(fast: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Power of texture in a mask, in seven bands of frequency."""
-    spectrum = np.abs(np.fft.fftn(np.where(mask, fast, 0.0))) ** 2 / mask.sum()
-    radius = np.sqrt(sum(f**2 for f in np.meshgrid(*(np.fft.fftfreq(n) for n in fast.shape), indexing="ij")))
-    bands = np.digitize(radius, np.linspace(0, 0.5, 9)) - 1
-    return np.array([spectrum[bands == band].mean() for band in range(1, 8)])
 
 
 def marrow_of(case: Case, level: Level) -> tuple[tuple[slice, ...], np.ndarray]:
@@ -93,8 +78,8 @@ def describe(case: Case, level: Level) -> dict[str, float]:
     intact = []
     for other in INTACT:
         box, deep = marrow_of(case, other)
-        fast = texture(image.hu(image.voxels[box]))
-        intact.append((fast[deep].std(), power(fast, deep)))
+        hu = image.hu(image.voxels[box])
+        intact.append((texture(hu)[deep].std(), power(hu, deep)))
     box, deep = marrow_of(case, level)
     hu = image.hu(image.voxels[box])
     fast, painted = texture(hu), np.isin(reasons[box], PAINTED)
@@ -106,7 +91,7 @@ def describe(case: Case, level: Level) -> dict[str, float]:
         "marrow_hu": float(hu[inside].mean()),
         "texture_hu": float(fast[inside].std()),
         "of_intact": float(fast[inside].std() / usual),
-        "power_db": float(np.mean(np.abs(10 * np.log10(power(fast, inside) / spectrum)))),
+        "power_db": float(np.mean(np.abs(10 * np.log10(power(hu, inside) / spectrum)))),
         "rim": rim_of(hu, painted, bone),
     }
 
