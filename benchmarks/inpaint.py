@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from scipy import ndimage, stats
 from skimage.metrics import structural_similarity
 from skimage.restoration import inpaint_biharmonic
-from textures import power
+from textures import neighbours, power
 
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.scan import Volume
@@ -137,13 +137,7 @@ def network(painter: Painter, steps: int, guided: bool = False) -> Method:
 
 def rim_slope(hu: np.ndarray, mask: np.ndarray) -> float:
     """Mean difference of neighbours of which one is painted and the other known."""
-    steps = []
-    for axis in range(3):
-        first, second = (
-            tuple(cut if n == axis else slice(None) for n in range(3)) for cut in (slice(-1), slice(1, None))
-        )
-        across = mask[first] != mask[second]
-        steps.append(np.abs(hu[first] - hu[second])[across])
+    steps = [np.abs(hu[one] - hu[two])[mask[one] != mask[two]] for one, two in neighbours()]
     return float(np.concatenate(steps).mean())
 
 

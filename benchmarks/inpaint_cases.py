@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scans import SOURCES
 from scipy import ndimage
-from textures import power, texture
+from textures import neighbours, power, texture
 
 from spinesim.anatomy.levels import Level
 from spinesim.inpaint.brush import Brush
@@ -63,8 +63,7 @@ def rim_of(hu: np.ndarray, painted: np.ndarray, bone: np.ndarray) -> float:
     """Mean step across the rim of what is painted, in parts of the mean step just outside it, inside a bone."""
     near = ndimage.binary_dilation(painted, iterations=3) & ~painted
     across, beside = [], []
-    for axis in range(3):
-        one, two = (tuple(cut if n == axis else slice(None) for n in range(3)) for cut in (slice(-1), slice(1, None)))
+    for one, two in neighbours():
         steps, own = np.abs(hu[one] - hu[two]), bone[one] & bone[two]
         across.append(steps[(painted[one] != painted[two]) & own])
         beside.append(steps[near[one] & near[two] & own])

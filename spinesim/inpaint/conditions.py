@@ -154,18 +154,14 @@ class Conditions:
     texture: Texture
     constants: tuple[float, float, float, float, float]
 
-    @property
-    def known_texture(self) -> Float[np.ndarray, "i j k"]:
-        """What is known, about its guide and in levels of its texture; 0 inside the mask."""
-        apart = np.clip((self.known - self.guide) / self.texture.level, -EDGE_CLIP, EDGE_CLIP)
-        return np.where(self.mask, np.float32(0), apart.astype(np.float32))
-
     def texture_from(self, white: Float[np.ndarray, "i j k"]) -> Float[np.ndarray, "i j k"]:
         """The known texture, and inside the mask noise that goes on with it: of its correlation, also across the rim.
 
-        White noise becomes texture by a filter; outside the mask that noise is taken which becomes the known texture.
+        Texture is what is apart from the guide, in levels of the known one. White noise becomes texture by a filter;
+        outside the mask that noise is taken which becomes the known texture.
         """
-        known = self.known_texture
+        apart = np.clip((self.known - self.guide) / self.texture.level, -EDGE_CLIP, EDGE_CLIP)
+        known = np.where(self.mask, np.float32(0), apart.astype(np.float32))
         around = np.clip(self.texture.whitened(np.clip(known, -CLIP, CLIP)), -CLIP, CLIP)
         return np.where(self.mask, self.texture.coloured(np.where(self.mask, white, around)), known)
 

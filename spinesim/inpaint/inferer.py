@@ -109,7 +109,7 @@ class InpaintInferer(Inferer):
         known = torch.where(mask, torch.zeros_like(inputs), inputs)
         self.scheduler.set_timesteps(self.steps, device=inputs.device)
         times = [*self.scheduler.timesteps.unbind(), None]
-        weight, covered = _weights(boxes, inputs)
+        weight, covered = blending_weights(boxes, inputs)
         ticks = itertools.count(1)
         work = len(boxes) * self.repaint * self.steps
         x = noise
@@ -171,8 +171,8 @@ class InpaintInferer(Inferer):
         return ratio * x + max(0.0, noise**2 - (ratio * noise_then) ** 2) ** 0.5 * fresh
 
 
-def _weights(boxes: Sequence[Box], volume: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights of a patch, and their sum over all patches (never 0)."""
+def blending_weights(boxes: Sequence[Box], volume: Tensor) -> tuple[Tensor, Tensor]:
+    """Hann weights of a patch, and their sum over all patches (never 0) on the grid of a (1, 1, i, j, k) volume."""
     i, j, k = boxes[0]
     weight = torch.from_numpy(hann((i.stop - i.start, j.stop - j.start, k.stop - k.start))).to(volume.device)
     covered = torch.zeros_like(volume)

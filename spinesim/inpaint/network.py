@@ -92,7 +92,7 @@ class FoldedUNet(nn.Module):
     def prior(self, conditions: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread of texture, (n, 1, ...) each in the network's numbers, from (n, c, ...) conditions."""
         fold = self.config.fold
-        folded = torch.cat([fold_voxels(conditions[:, :3], fold), _averaged(conditions[:, 3:], fold)], dim=1)
+        folded = _folded(conditions[:, :3], conditions[:, 3:], fold)
         found = unfold_voxels(self.first(folded, torch.zeros(len(folded)).to(folded)), fold).float()
         guide, texture = conditions[:, GUIDE : GUIDE + 1], conditions[:, TEXTURE : TEXTURE + 1]
         return guide + MEAN_SCALE * found[:, :1], texture * torch.exp(found[:, 1:].clamp(-WIDEST, WIDEST))
@@ -109,9 +109,7 @@ class FoldedUNet(nn.Module):
         conditions = x[:, 3:]
         spread = torch.log(x[:, 2:3] / conditions[:, TEXTURE : TEXTURE + 1])
         whole = torch.cat([volume / size, x[:, 1:2], conditions[:, :2]], dim=1)
-        folded = torch.cat(
-            [fold_voxels(whole, fold), _averaged(torch.cat([spread, conditions[:, 2:]], 1), fold)], dim=1
-        )
+        folded = _folded(whole, torch.cat([spread, conditions[:, 2:]], dim=1), fold)
         turn = unfold_voxels(self.net(folded, timesteps), fold).float()
         if self.config.process == "ddpm":
             return turn
@@ -146,8 +144,9 @@ def _unet(
     )
 
 
-def _averaged(volume: Tensor, fold: int) -> Tensor:
-    return nn.functional.avg_pool3d(volume, fold)
+def _folded(whole: Tensor, rest: Tensor, fold: int) -> Tensor:
+    """What a U-Net sees: volumes that keep every voxel, and the others averaged."""
+    return torch.cat([fold_voxels(whole, fold), nn.functional.avg_pool3d(rest, fold)], dim=1)
 
 
 def training_scheduler(process: Process) -> Scheduler:

@@ -16,9 +16,9 @@ from spinesim.anatomy.boxes import Box, padded
 from spinesim.errors import ConfigError
 from spinesim.inpaint.brush import PLAIN, Brush
 from spinesim.inpaint.conditions import Canvas, Conditions, expand, find_conditions, turn, turn_back
-from spinesim.inpaint.inferer import InpaintInferer
+from spinesim.inpaint.inferer import InpaintInferer, blending_weights
 from spinesim.inpaint.network import sampling_scheduler
-from spinesim.inpaint.patches import hann, patch_shape, place_patches
+from spinesim.inpaint.patches import patch_shape, place_patches
 from spinesim.inpaint.tissues import TissueMaps
 from spinesim.inpaint.weights import Painter
 
@@ -125,8 +125,8 @@ def paint(
     found = find_conditions(full)
     half = None if where.type == "cpu" else torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     mean, spread = _prior(painter, found, shape, where, half)
-    tensors = (found.known_texture, full.mask, found.texture_from(noisy))
-    values, mask, start = (torch.from_numpy(np.ascontiguousarray(each))[None, None].to(where) for each in tensors)
+    tensors = (full.mask, found.texture_from(noisy))
+    mask, start = (torch.from_numpy(np.ascontiguousarray(each))[None, None].to(where) for each in tensors)
     generator = torch.Generator(where).manual_seed(seed)
     steps = 1 if painter.card.method == "pix2pix" else brush.steps
     scheduler = sampling_scheduler(painter.card.network.process)
@@ -137,7 +137,7 @@ def paint(
     def beside(box: Box) -> Tensor:
         return torch.from_numpy(np.concatenate([np.stack([mean[box], spread[box]]), found.stack(box)]))
 
-    painted = inferer(values, _striding(painter, scheduler, steps), mask, start, beside, generator)
+    painted = inferer(start, _striding(painter, scheduler, steps), mask, start, beside, generator)
     i, j, k = turned.hu.shape
     hu = expand(mean + spread * painted[0, 0].cpu().numpy())[:i, :j, :k]
     return np.where(canvas.mask, turn_back(hu, order, over), canvas.hu)
@@ -148,17 +148,17 @@ def _prior(
     painter: Painter, found: Conditions, shape: tuple[int, int, int], where: torch.device, half: torch.dtype | None
 ) -> tuple[Float[np.ndarray, "i j k"], Float[np.ndarray, "i j k"]]:
     """Mean and spread of the tissue: those of the prior inside the mask, of the guide and the known texture outside."""
-    total = np.zeros((3, *found.mask.shape), dtype=np.float32)
-    weight = hann(shape)
-    for box in place_patches(found.mask, shape, OVERLAP):
+    boxes = place_patches(found.mask, shape, OVERLAP)
+    total = torch.zeros((1, 2, *found.mask.shape), device=where)
+    weight, covered = blending_weights(boxes, total[:, :1])
+    for box in boxes:
         seen = torch.from_numpy(found.stack(box))[None].to(where)
         with torch.autocast(where.type, half, enabled=half is not None):
             mean, spread = painter.network.prior(seen)
-        said = torch.cat([mean, spread.log(), torch.ones_like(mean)], dim=1)[0]
-        total[(slice(None), *box)] += weight * said.cpu().numpy()
-    sums = total[:2] / np.where(found.mask, total[2], np.float32(1))
+        total[(..., *box)] += weight * torch.cat([mean, spread.log()], dim=1)
+    said, logarithm = (total / covered)[0].cpu().numpy()
     level = np.float32(found.texture.level)
-    return np.where(found.mask, sums[0], found.guide), np.where(found.mask, np.exp(sums[1]), level)
+    return np.where(found.mask, said, found.guide), np.where(found.mask, np.exp(logarithm), level)
 
 
 def _striding(painter: Painter, scheduler: Scheduler, steps: int) -> Callable[[Tensor, Tensor], Tensor]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -139,6 +140,18 @@ def fast(volume: Tensor, conditions: Tensor) -> Tensor:
     return volume - slow
 
 
+class _Prior(NamedTuple):
+    """The loss of the prior, its mean and spread, and what is fast of the truth about that mean; (n, 1, ...) each.
+
+    Outside the mask mean and spread are the guide and the known texture's.
+    """
+
+    loss: Tensor
+    mean: Tensor
+    spread: Tensor
+    texture: Tensor
+
+
 class _Run:
     """A training under way."""
 
@@ -188,12 +201,11 @@ class _Run:
 
     def learn(self, batch: Tensors) -> float:
         """Take a step; the loss on its batch."""
-        generator = torch.Generator(self.fabric.device).manual_seed(1_000_003 * self.config.seed + self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self._rate()
         take = self._learn_flow if self.config.method == "diffusion" else self._learn_gan
         self.network.train()
-        loss = take(batch, generator)
+        loss = take(batch)
         self.step += 1
         self._average()
         return loss
@@ -214,8 +226,8 @@ class _Run:
         for mean, now in zip(self.averaged.state_dict().values(), self.network.state_dict().values(), strict=True):
             mean.lerp_(now, 1 - decay)
 
-    def _prior(self, network: torch.nn.Module, batch: Tensors) -> tuple[Tensor, Tensor, Tensor]:
-        """The prior's loss, and its mean and spread; outside the mask these are the guide and the known texture's.
+    def _prior(self, network: torch.nn.Module, batch: Tensors) -> _Prior:
+        """What the prior says of a batch.
 
         Both losses are Gaussian: of all that is apart from the mean, and of what is fast of it by the spread. Gradients
         are weighted by the spread so that they do not fade where it is wide (Seitzer et al. 2022).
@@ -224,11 +236,12 @@ class _Run:
         told_by: Callable[[Tensor], tuple[Tensor, Tensor]] = network.prior  # type: ignore[assignment]
         mean, spread = told_by(conditions)
         apart, width = truth - mean, spread.detach()
-        told = apart**2 / (2 * width**2) + fast(mask * apart.detach(), conditions) ** 2 / (2 * spread**2)
+        texture = fast(mask * apart.detach(), conditions)
+        told = apart**2 / (2 * width**2) + texture**2 / (2 * spread**2)
         loss = (mask * width * (told + torch.log(spread))).sum() / (mask * width).sum().clamp_min(1e-6)
         known, inside = conditions[:, [GUIDE]], mask > 0
         mean = torch.where(inside, mean.detach(), known)
-        return loss, mean, torch.where(inside, width, conditions[:, [TEXTURE]].expand_as(spread))
+        return _Prior(loss, mean, torch.where(inside, width, conditions[:, [TEXTURE]].expand_as(spread)), texture)
 
     def _flow_loss(self, network: torch.nn.Module, batch: Tensors, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """What to descend, the prior's loss and the squared error of the velocity (Liu et al. 2023); and what to tell.
@@ -237,8 +250,8 @@ class _Run:
         network's numbers, that of its mean and that of the velocity.
         """
         truth, conditions, mask, weight, noise = batch
-        loss, mean, spread = self._prior(network, batch)
-        left = (fast(mask * (truth - mean), conditions) / spread).clamp(-FARTHEST, FARTHEST)
+        loss, mean, spread, texture = self._prior(network, batch)
+        left = (texture / spread).clamp(-FARTHEST, FARTHEST)
         left = torch.where(mask > 0, left, noise)
         times = torch.rand(len(truth), generator=generator, device=truth.device) * TIME
         wanted = left - noise
@@ -251,7 +264,8 @@ class _Run:
         missed = (mask * ((truth - mean).abs() + spread * error.detach().abs())).sum() / mask.sum()
         return loss + (weight * error**2).sum() / weight.sum(), missed
 
-    def _learn_flow(self, batch: Tensors, generator: torch.Generator) -> float:
+    def _learn_flow(self, batch: Tensors) -> float:
+        generator = torch.Generator(self.fabric.device).manual_seed(1_000_003 * self.config.seed + self.step)
         loss, told = self._flow_loss(self.network, batch, generator)
         self._descend(loss, self.network, self.optimizer)
         return float(told)
@@ -259,12 +273,12 @@ class _Run:
     def _paint_once(self, network: torch.nn.Module, batch: Tensors) -> tuple[Tensor, Tensor]:
         """The prior's loss, and what a GAN paints: one step of the flow from pure noise."""
         truth, conditions, _, _, noise = batch
-        loss, mean, spread = self._prior(network, batch)
+        loss, mean, spread, _ = self._prior(network, batch)
         times = torch.full((len(truth),), TIME).to(noise)
         seen = torch.cat([noise, mean, spread, conditions], dim=1)
         return loss, mean + spread * (noise + network(seen, times, until=torch.zeros_like(times)))
 
-    def _learn_gan(self, batch: Tensors, generator: torch.Generator) -> float:
+    def _learn_gan(self, batch: Tensors) -> float:
         truth, conditions, inside, weight, _ = batch
         prior, painted = self._paint_once(self.network, batch)
         mask = inside > 0

@@ -149,11 +149,10 @@ def _(
     for attempt in range(SEATINGS):
         try:
             seated = _seat_all(combination.pathologies, labels, spine, seed + attempt * SEEDS)
+            break
         except CrowdedError:
             if attempt == SEATINGS - 1:
                 raise
-            continue
-        break
     titles = [each.title for each in seated]
     if len(set(titles)) < len(titles):
         raise PathologyError(f"combination: expected each place once, got {', '.join(titles)}; leave one out")

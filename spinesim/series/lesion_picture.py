@@ -125,7 +125,7 @@ def find_lesions(case: Case) -> Iterator[Grown]:
         after = grid.to_world(voxels.mean(axis=0)[None])[0]
         before = case.deformation.field.sources(grid, voxels.mean(axis=0)[None])[0]
         sizes = np.ptp(grid.to_world(voxels.astype(float)) @ axes, axis=0) + grid.spacing_mm.mean()
-        volume_ml = float(len(voxels) * grid.voxel_volume_mm3 / 1000)
+        volume_ml = case.after_measures.masses_ml[mass.name]
         words = f"{number}  {mass.name}: {_size_words(asked.get(mass.name, {}), volume_ml)}; {_sides(sizes)}"
         reach_mm = max(LEAST_MM, TIMES * ball_diameter_mm(volume_ml))
         window = _window(case.before, mass)

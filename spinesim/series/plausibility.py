@@ -19,10 +19,10 @@ from spinesim.deform.deformation import carriages_of
 from spinesim.pathology.proposal import STRAIN_MM, Excuses
 from spinesim.pathology.rules import LENGTHENING_LIMIT, TWIST_LIMIT_DEG, flexion_limit_deg
 
-Levels = frozenset[Level]
-
 if TYPE_CHECKING:
     from spinesim.series.case import Case
+
+Levels = frozenset[Level]
 
 DISC_FLOOR_MM = {"cervical": 1.5, "thoracic": 1.0, "lumbar": 2.0, "sacral": 2.0}
 DEGENERATE_FLOOR_MM = 1.0
