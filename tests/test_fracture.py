@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scipy import ndimage
 
 from spinesim.anatomy.canal import measure_canals
 from spinesim.anatomy.levels import Level
@@ -14,11 +15,15 @@ from spinesim.anatomy.locate import estimate_spine
 from spinesim.anatomy.measure import height_loss
 from spinesim.anatomy.plan import Part
 from spinesim.anatomy.reading import read_scan
+from spinesim.anatomy.surroundings import MATTER_HU, find_surroundings
 from spinesim.anatomy.vertebra import BodyHeights
+from spinesim.deform.table import Spot
 from spinesim.errors import PathologyError
+from spinesim.inpaint.mask import Reason
 from spinesim.pathology.combination import Combination
 from spinesim.pathology.crush import Break, Displaced, break_body
 from spinesim.pathology.fracture import Fracture
+from spinesim.pathology.lying import rank_on_the_table
 from spinesim.pathology.proposal import goals_of, outcome_of, propose, settle
 from spinesim.phantom import PhantomParameters, build_phantom
 from spinesim.series.case import Search, simulate
@@ -61,15 +66,37 @@ def test_a_wedge_fracture_keeps_the_promises(wedged):
     keep_promises(wedged, "L1", 33, "wedge")
 
 
-def test_the_spine_above_a_wedge_leans_forward_and_the_rest_stays(wedged):
+def test_the_spine_above_a_wedge_leans_against_that_below(wedged):
     before, after = wedged.before_spine, wedged.after_spine
-    for level in (Level.L2, Level.L3):
-        assert np.linalg.norm(after[level].centre - before[level].centre) < 0.3
-    forward = (after[Level.T10].centre - before[Level.T10].centre) @ before.patient_axes[:, 1]
-    assert forward > 3.0
-    own = before[Level.T12].axes.T @ after[Level.T12].axes
-    leaned = np.rad2deg(np.arctan2(own[1, 2], own[2, 2]))
-    assert leaned == pytest.approx(wedged.proposal.details["angulation_deg"], abs=1.0)
+    motions = {anchor.level: anchor.motion.last for anchor in wedged.proposal.plan.anchors}
+    assert np.array_equal(motions[Level.L2], motions[Level.L3])
+    nods = {}
+    for level in (Level.T12, Level.L2):
+        own = before[level].axes.T @ after[level].axes
+        nods[level] = np.rad2deg(np.arctan2(own[1, 2], own[2, 2]))
+    assert nods[Level.T12] - nods[Level.L2] == pytest.approx(wedged.proposal.details["angulation_deg"], abs=1.0)
+    assert nods[Level.T12] > 3.0 > 0.0 > nods[Level.L2]
+
+
+def test_the_chest_and_the_lowest_level_stay_on_the_table(wedged):
+    before, after = wedged.before_spine, wedged.after_spine
+    forward = before.patient_axes[:, 1]
+    for rank in (rank_on_the_table(before), -1):
+        assert abs((after.vertebrae[rank].centre - before.vertebrae[rank].centre) @ forward) < 0.5
+
+
+def test_the_table_stands_where_it_stood_and_nothing_of_it_moves(wedged):
+    before, after = wedged.before.image, wedged.after.image
+    around, spots = find_surroundings(before), wedged.deformation.table.spots
+    table = around.on(before.grid, around.table)
+    assert np.count_nonzero(table) > 1000
+    assert np.array_equal(after.voxels[table], before.voxels[table])
+    assert (after.hu()[spots == Spot.TABLE] < MATTER_HU).mean() > 0.99
+    off = around.body | ndimage.binary_dilation(around.touching, iterations=2)  # but for the fringe of the skin
+    fringe = np.count_nonzero((before.hu() > MATTER_HU) & ~around.on(before.grid, off))
+    elsewhere = (spots == Spot.NOTHING) | (spots == Spot.TABLE)
+    assert np.count_nonzero((after.hu() > MATTER_HU) & elsewhere) < 1.5 * fringe < 0.001 * elsewhere.size
+    assert np.array_equal(wedged.unknown.reasons == Reason.TABLE, wedged.deformation.table.touched)
 
 
 def test_impacted_bone_keeps_its_mass(lumbar, wedged):
@@ -165,8 +192,9 @@ def test_discs_above_take_the_share_of_the_angle_back_that_is_asked(lumbar):
     for share in (0.0, 0.5, 1.0):
         fracture = Fracture(level="L2", loss_percent=40, compensation=share)
         moved = propose(fracture, spine, goals_of(fracture)).moved
-        own = spine[Level.T10].axes.T @ moved[Level.T10].axes
-        leans.append(float(np.rad2deg(np.arctan2(own[1, 2], own[2, 2]))))
+        turned = [spine[level].axes.T @ moved[level].axes for level in (Level.T10, Level.L3)]
+        above, below = (np.rad2deg(np.arctan2(own[1, 2], own[2, 2])) for own in turned)
+        leans.append(float(above - below))
     assert leans[0] > 10
     assert leans[1] == pytest.approx(leans[0] / 2, rel=0.05)
     assert leans[2] == pytest.approx(0, abs=0.05 * leans[0])

@@ -209,7 +209,8 @@ class Plan:
 
     ``tissues`` change after the warp, in their order, and ``masses`` grow after them. ``detail_mm`` is the finest shape
     that the anchors make, if they make one. The space around the patient holds still, unless it is given a motion
-    (``around``). ``regions`` move beside the anchors.
+    (``around``), or the trunk ``bends`` with the spine: then its outline goes where levels go forward and backward.
+    ``regions`` move beside the anchors.
     """
 
     anchors: tuple[Anchor, ...]
@@ -218,6 +219,7 @@ class Plan:
     around: Motion | None = None
     masses: tuple[Mass, ...] = ()
     regions: tuple[Region, ...] = ()
+    bends: bool = False
 
     @property
     def travel_mm(self) -> float:
@@ -273,7 +275,8 @@ class Plan:
         if self.around or later.around:
             still = Motion(np.zeros(3), hold_still())
             around = (self.around or still).then(later.around or still)
-        return Plan(tuple(anchors), (*self.tissues, *later.tissues), detail, around, (*self.masses, *later.masses))
+        changes = (*self.tissues, *later.tissues), detail, around, (*self.masses, *later.masses)
+        return Plan(tuple(anchors), *changes, bends=self.bends or later.bends)
 
 
 def even_motion(

@@ -28,18 +28,25 @@ SMALLEST_MM3 = 5_000.0
 class Surroundings:
     """What lies around the patient, on a grid of about 3 mm.
 
-    ``table`` is the table with its mats and rests, ``outside`` all that is not the patient.
+    ``table`` is the table with its mats and rests, ``outside`` all that is not the patient, some millimetres off him;
+    ``touching`` is the table with what of it lies nearer, as near as it can be told from him (``body``).
     """
 
     table: Bool[np.ndarray, "i j k"]
     outside: Bool[np.ndarray, "i j k"]
+    touching: Bool[np.ndarray, "i j k"]
+    body: Bool[np.ndarray, "i j k"]
     grid: Grid
 
     def body_on(self, grid: Grid) -> Bool[np.ndarray, "i j k"]:
         """The patient, with some millimetres around, on the grid of the CT that this was found on."""
+        return ~self.on(grid, self.outside)
+
+    def on(self, grid: Grid, values: np.ndarray) -> np.ndarray:
+        """Values of this coarse grid at the voxels of the CT that this was found on."""
         step = np.round(self.grid.spacing_mm / grid.spacing_mm).astype(int)
         i, j, k = (np.arange(n) // each for n, each in zip(grid.shape, step, strict=True))
-        return ~self.outside.T[np.ix_(k, j, i)].T  # in the order in which files lie in memory
+        return values.T[np.ix_(k, j, i)].T  # in the order in which files lie in memory
 
 
 def find_surroundings(image: Volume) -> Surroundings:
@@ -56,9 +63,11 @@ def find_surroundings(image: Volume) -> Surroundings:
     grid = Grid(hu.shape, affine)
     body = _body(hu)
     if not body.any():
-        return Surroundings(body, body, grid)
+        return Surroundings(body, body, body, body, grid)
     outside = ~ndimage.binary_dilation(body, iterations=2)
-    return Surroundings(_table(hu, body, outside, grid), outside, grid)
+    table = _table(hu, body, outside, grid)
+    touching = ndimage.binary_propagation(table, np.ones((3, 3, 3)), mask=table | ((hu > MATTER_HU) & ~body))
+    return Surroundings(table, outside, touching, body, grid)
 
 
 def _table(hu: np.ndarray, body: np.ndarray, outside: np.ndarray, grid: Grid) -> Bool[np.ndarray, "i j k"]:

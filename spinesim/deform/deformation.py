@@ -12,15 +12,17 @@ from jaxtyping import Bool, Float
 
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
-from spinesim.anatomy.plan import Part, Plan
+from spinesim.anatomy.plan import Motion, Part, Plan
 from spinesim.anatomy.scan import LabelMap, Scan
-from spinesim.anatomy.surroundings import find_surroundings
+from spinesim.anatomy.surroundings import Surroundings, find_surroundings
 from spinesim.anatomy.threads import map_threads
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.field import Field
 from spinesim.deform.flow import FlowSettings, Held, follow_flow
+from spinesim.deform.outline import bending_belts
 from spinesim.deform.regions import DistanceMap, measure_distances, measure_region
 from spinesim.deform.solids import Solid
+from spinesim.deform.table import Spot, StandingTable
 from spinesim.deform.torch_kernels import CPU
 from spinesim.deform.unfold import unfold
 from spinesim.deform.warp import (
@@ -57,7 +59,10 @@ Far from the spine the trunk keeps its outline, and over the spine the skin foll
 
 @dataclass(frozen=True, eq=False)
 class Deformation:
-    """A plan made into a field over an output grid, and how it came out."""
+    """A plan made into a field over an output grid, and how it came out.
+
+    ``table`` is what the field carries along and what stays all the same, if there is such a table.
+    """
 
     plan: Plan
     field: Field
@@ -66,6 +71,7 @@ class Deformation:
     jacobian: tuple[float, float]
     mended_nodes: int
     device: str
+    table: StandingTable | None = None
 
 
 def carriages_of(plan: Plan) -> dict[Level, Carriage]:
@@ -117,15 +123,17 @@ def build_deformation(
         When every way to follow the flow folds somewhere.
     """
     with ThreadPoolExecutor(1) as beside:
-        held = beside.submit(_surroundings, scan, plan)
+        beyond = beside.submit(_surroundings, scan, spine, plan)
         for attempt in ATTEMPTS:
             settings = attempt.for_travel(plan.travel_mm).for_detail(plan.detail_mm).for_nodes(finest_mm)
             told(f"flow: {settings.steps} steps, shell {settings.shell_mm:g} mm, field {settings.spacing_mm:g} mm")
             anchors = _anchors(scan, spine, plan, settings.shell_mm)
-            field, mended = unfold(follow_flow([*anchors, *held.result()], output, settings, device))
+            around, held = beyond.result()
+            field, mended = unfold(follow_flow([*anchors, *held], output, settings, device))
             low, high = field.jacobian_range()
             if low > 0:
-                return Deformation(plan, field, output, settings, (low, high), mended, device)
+                table = StandingTable(around, scan.grid, field, output) if around and _bends_trunk(plan) else None
+                return Deformation(plan, field, output, settings, (low, high), mended, device, table)
     raise PathologyError(
         f"flow: expected a field without folds, got a smallest Jacobian of {low:.2f} in the most careful try; "
         "ask for a smaller deformity"
@@ -139,17 +147,30 @@ def _anchors(scan: Scan, spine: Spine, plan: Plan, shell_mm: float) -> list[Held
     return [*bones, *((measure_region(region), region.motion) for region in plan.regions)]
 
 
-def _surroundings(scan: Scan, plan: Plan) -> list[Held]:
-    """What is no patient: the table holds firmly, the space around softly, so that the trunk keeps its outline."""
-    if scan.image is None:
-        return []
-    around = find_surroundings(scan.image)
-    held = ((around.table, TABLE_SOFTNESS_MM, None), (around.outside, OUTLINE_SOFTNESS_MM, plan.around))
-    return [
-        (DistanceMap(_distance_to(mask, around.grid), around.grid, softness_mm), motion)
-        for mask, softness_mm, motion in held
-        if mask.any()
-    ]
+def _surroundings(scan: Scan, spine: Spine, plan: Plan) -> tuple[Surroundings | None, list[Held]]:
+    """What is no patient: the table holds firmly, the space around softly, so that the trunk keeps its outline.
+
+    Of a trunk that bends with the spine the outline goes along; the table is put back later.
+    """
+    around = find_surroundings(scan.image) if scan.image else None
+    if around is None or not around.outside.any():
+        return None, []
+    if _bends_trunk(plan):
+        belts = bending_belts(around.outside, around.grid, spine, plan)
+        held = [_held(belt, around.grid.inside(box), OUTLINE_SOFTNESS_MM, motion) for box, belt, motion in belts]
+        return around, held
+    outline = _held(around.outside, around.grid, OUTLINE_SOFTNESS_MM, plan.around)
+    table = [_held(around.table, around.grid, TABLE_SOFTNESS_MM, None)] if around.table.any() else []
+    return around, [*table, outline]
+
+
+def _bends_trunk(plan: Plan) -> bool:
+    """Whether the outline follows the spine; one that grows has a motion of its own."""
+    return plan.bends and plan.around is None
+
+
+def _held(mask: Bool[np.ndarray, "i j k"], grid: Grid, softness_mm: float, motion: Motion | None) -> Held:
+    return DistanceMap(_distance_to(mask, grid), grid, softness_mm), motion
 
 
 def _distance_to(mask: Bool[np.ndarray, "i j k"], grid: Grid) -> Float[np.ndarray, "i j k"]:
@@ -167,6 +188,10 @@ def warp_scan(
     labels = warp_labels(scan.labels, solids, carriages_of(deformation.plan), deformation.field, deformation.output)
     if scan.image is None:
         return Scan(labels), np.zeros(deformation.output.shape, dtype=bool)
+    table = deformation.table
+    image = scan.image if table is None else table.without(scan.image)
     through = (deformation.field, deformation.output, deformation.device)
-    image, outside = warp_image(scan.image, *through, interpolation)
-    return Scan(labels, image), outside
+    warped, outside = warp_image(image, *through, interpolation)
+    if table is None:
+        return Scan(labels, warped), outside
+    return Scan(labels, table.put_back(warped, scan.image)), outside & (table.spots != Spot.STANDING)

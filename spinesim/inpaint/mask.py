@@ -33,6 +33,8 @@ class Reason(IntEnum):
     """What borders on one of these."""
     BLUR = 8
     """Tissue that is known, but for the noise that interpolation took away."""
+    TABLE = 9
+    """The table that stands where it stood, and air where the field would have brought it."""
 
 
 STRAINS = {"gas": 3.0, "soft": 2.0, "bone": 1.6, "broken": 1.3}
@@ -118,6 +120,7 @@ def find_unknown(
     body: Bool[np.ndarray, "i j k"],
     painted: Mapping[Reason, Bool[np.ndarray, "i j k"]],
     divided: Collection[Level],
+    overruled: Bool[np.ndarray, "i j k"] | None = None,
 ) -> Unknown:
     """Find what a warped CT cannot know.
 
@@ -135,6 +138,8 @@ def find_unknown(
         Where the plan changed the CT: ``Reason.TISSUE``, ``Reason.LESION``.
     divided : collection of Level
         Bones that did not move as a whole.
+    overruled : (i, j, k) bool array, optional
+        Voxels that do not hold what the field brings, because the table stays.
     """
     count = int(labels.voxels.max()) + 1
     limits, soft, broken = np.zeros(count, dtype=np.float32), np.ones(count, dtype=bool), np.zeros(count, dtype=bool)
@@ -156,6 +161,8 @@ def find_unknown(
             reasons[where & broken[labels.voxels]] = Reason.FRACTURE
     reasons[outside] = Reason.OUTSIDE
     _add_seam(reasons, labels, soft, body)
+    if overruled is not None:
+        reasons[overruled] = Reason.TABLE
     return Unknown(reasons)
 
 

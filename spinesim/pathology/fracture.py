@@ -15,6 +15,7 @@ from spinesim.anatomy.plan import Anchor, Motion, Part, Plan, Squeezed, Tissue, 
 from spinesim.anatomy.vertebra import Spine
 from spinesim.errors import OutOfReachError
 from spinesim.pathology.crush import Break, BrokenBody, Displaced, break_body
+from spinesim.pathology.lying import keep_lying
 from spinesim.pathology.places import read_body_level, require_whole
 from spinesim.pathology.proposal import (
     EVERYWHERE,
@@ -268,8 +269,8 @@ def _(fracture: Fracture, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
     moved = tuple(v.moved(*plates) if v is vertebra else v.moved(motions[v.level][-1]) for v in spine)
     details = {"type": fracture.type, "loss_percent": fracture.loss_percent, "greatest_sink_mm": broken.sink_mm}
     details |= {"angulation_deg": float(np.rad2deg(np.linalg.norm(broken.turn)))}
-    plan = Plan(tuple(sorted(anchors, key=lambda anchor: anchor.level)), (tissue,), broken.detail_mm)
-    return Proposal(plan, Spine(moved), details)
+    plan = Plan(tuple(sorted(anchors, key=lambda anchor: anchor.level)), (tissue,), broken.detail_mm, bends=True)
+    return Proposal(*keep_lying(spine, plan, Spine(moved)), details)
 
 
 def _displaced(fracture: Fracture) -> Displaced:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar, NoReturn
 
@@ -15,6 +16,7 @@ from spinesim.anatomy.measure import Measures, sagittal_angle
 from spinesim.anatomy.vertebra import Spine
 from spinesim.errors import OutOfReachError, PathologyError
 from spinesim.pathology.bend import Bend, BentSpine, bend_spine, plan_bend
+from spinesim.pathology.lying import rank_on_the_table
 from spinesim.pathology.places import read_level
 from spinesim.pathology.proposal import (
     Goals,
@@ -44,9 +46,6 @@ EASE = 0.8
 
 FIRMNESS = 0.5
 """Standard deviation of a joint's bend about the healthy one, as a share of its flexion limit (assumed)."""
-
-FEWEST_BELOW = 4
-"""Levels below the most dorsal one that are needed to hold it where it lies."""
 
 NEAREST_STEPS = 12
 """Halvings in the search for the nearest angle that keeps the rules."""
@@ -169,7 +168,7 @@ def _(sagittal: Sagittal, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
         },
         "discs_opened_mm": float(bent.opened_mm.sum()),
     }
-    return Proposal(plan_bend(spine, bend), bent.moved, details, tuple(map(str, breaches)))
+    return Proposal(replace(plan_bend(spine, bend), bends=True), bent.moved, details, tuple(map(str, breaches)))
 
 
 def _refuse(sagittal: Sagittal, spine: Spine, asked: float, broken: Breach) -> NoReturn:
@@ -243,10 +242,7 @@ def _lying(spine: Spine) -> Float[np.ndarray, " n"]:
 
     Heights of the levels between them, as shares of their sum.
     """
-    _, anterior, up = (np.array([v.centre for v in spine]) @ spine.patient_axes).T
-    thoracic = [rank for rank, level in enumerate(spine.levels) if Level.T2 <= level <= Level.T12]
-    rank = min(thoracic, key=lambda rank: anterior[rank], default=0)
-    rank = rank if len(spine) - rank >= FEWEST_BELOW else 0
+    rank, up = rank_on_the_table(spine), np.array([v.centre for v in spine]) @ spine.patient_axes[:, 2]
     heights = np.where(np.arange(len(spine)) >= rank, np.gradient(-up), 0.0)
     return heights / heights.sum()
 

@@ -221,7 +221,7 @@ def _(slip: Spondylolisthesis, spine: Spine, aim: Goals, seed: int = 0) -> Propo
         "slid_mm": float(np.linalg.norm(shift_mm)),
         "slip_angle_deg": slip.slip_angle_deg,
     }
-    return Proposal(Plan(tuple(anchors), tuple(tissues), DETAIL_MM), Spine(moved), details)
+    return Proposal(Plan(tuple(anchors), tuple(tissues), DETAIL_MM, bends=True), Spine(moved), details)
 
 
 def _pair(slip: Spondylolisthesis, spine: Spine) -> tuple[Vertebra, Vertebra]:

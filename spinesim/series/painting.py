@@ -53,7 +53,9 @@ def paint_case(case: Case, method: Inpainting, network: Repainting | None = None
         if level in labels.numbers and not np.isclose(growth, 1.0):  # bone that grew did not break by that
             box = labels.boxes[labels.numbers[level]]
             density[box][labels.voxels[box] == labels.numbers[level]] *= growth
-    unknown = find_unknown(after, labels, density, case.outside, body, case.painted, divided)
+    table = case.deformation.table
+    overruled = None if table is None else table.touched
+    unknown = find_unknown(after, labels, density, case.outside, body, case.painted, divided, overruled)
     case = replace(case, unknown=unknown)
     if method == "none":
         return case
