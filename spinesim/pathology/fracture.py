@@ -60,6 +60,9 @@ WALL_SHARE = 0.10
 DENSEST = 4.0
 """Compression above which no density is added: what is crushed further is expelled."""
 
+FRACTURE_STRAIN_MM = 0.1
+"""How far bones beside it may stray from rigid motions (RMS, promise 3)."""
+
 COMPENSATING = 5
 """Joints above the fracture's neighbour over which the angulation is taken back."""
 
@@ -157,6 +160,11 @@ class Fracture(Pathology):
     def joints_yield(self) -> None:
         """It leaves that to what it is combined with."""
         return
+
+    @property
+    def strain_mm(self) -> float:
+        """What is promised: the broken bone gives way, and its neighbours stay as they are."""
+        return FRACTURE_STRAIN_MM
 
     @property
     def excuses(self) -> Excuses:
@@ -262,7 +270,10 @@ def _(fracture: Fracture, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
         raise OutOfReachError(f"fracture of {fracture.level}: expected room between its plates", nearest, "percent")
     motions = _follow(fracture, spine, broken)
     anchors = [Anchor(v.level, Part.WHOLE, Motion(v.centre, motions[v.level])) for v in spine if v.level != fracture.at]
-    anchors += [Anchor(fracture.at, p.part, Motion(vertebra.centre, p.knots), p.where) for p in broken.pieces]
+    anchors += [
+        Anchor(fracture.at, piece.part, Motion(vertebra.centre, piece.knots), piece.where, yields=True)
+        for piece in broken.pieces
+    ]
     tissue = Tissue(fracture.at, _impaction(fracture, broken.in_cleft))
     plates = broken.base[-1], broken.superior[-1], broken.inferior[-1]
     moved = tuple(v.moved(*plates) if v is vertebra else v.moved(motions[v.level][-1]) for v in spine)
