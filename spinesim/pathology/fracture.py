@@ -20,9 +20,11 @@ from spinesim.pathology.proposal import (
     EVERYWHERE,
     Excuses,
     Goals,
+    Limit,
     Pathology,
     Proposal,
     goals_of,
+    limits_of,
     outcome_of,
     propose,
     read_goals,
@@ -56,6 +58,9 @@ REMODELLED_MONTHS = 2.0
 
 WALL_SHARE = 0.10
 """What the posterior wall loses at most in a wedge fracture (Genant's types)."""
+
+STANDS = {"anterior": "posterior", "left": "right", "right": "left"}
+"""The edge of a wedge that stands, by where it is lowest."""
 
 DENSEST = 4.0
 """Compression above which no density is added: what is crushed further is expelled."""
@@ -250,14 +255,30 @@ def _(fracture: Fracture, measures: Measures, native: Measures) -> tuple[str, ..
         remarks.append(f"{fracture.level} is asked as a {fracture.type} fracture and measures as {loss.type}")
     if fracture.genant_grade and loss.grade != fracture.genant_grade:
         remarks.append(f"{fracture.level} is asked with Genant grade {fracture.genant_grade}, measured {loss.grade}")
-    if fracture.type == "wedge" and loss.posterior > WALL_SHARE:
-        remarks.append(f"the back of {fracture.level} lost {loss.posterior:.0%} of its height, in a wedge at most 10 %")
     if fracture.where in ("anterior", "central") and measures.genant.get(fracture.at) not in (None, loss.grade):
         remarks.append(
             f"{fracture.level} has Genant grade {loss.grade} against its own healthy heights, and "
             f"{measures.genant[fracture.at]} by its front, middle and neighbours alone: it was not square before"
         )
     return tuple(remarks)
+
+
+@limits_of.register
+def _(fracture: Fracture, measures: Measures, native: Measures) -> tuple[Limit, ...]:
+    loss = _loss(fracture, measures, native)
+    if loss is None or fracture.type != "wedge":
+        return ()
+    edge = STANDS[fracture.where]
+    return (
+        Limit(
+            "a wedge loses no more of its height at the edge that stands",
+            f"the {edge} edge of {fracture.level}",
+            100 * getattr(loss, edge),
+            100 * WALL_SHARE,
+            "percent",
+            hard=not fracture.retropulsion_mm,  # a burst breaks that wall
+        ),
+    )
 
 
 @propose.register
