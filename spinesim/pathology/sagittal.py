@@ -48,6 +48,9 @@ FIRMNESS = 0.5
 FEWEST_BELOW = 4
 """Levels below the most dorsal one that are needed to hold it where it lies."""
 
+SAGITTAL_STRAIN_MM = 0.1
+"""How far bones may stray from rigid motions (RMS, promise 3)."""
+
 NEAREST_STEPS = 12
 """Halvings in the search for the nearest angle that keeps the rules."""
 
@@ -113,6 +116,16 @@ class Sagittal(Pathology):
     def place(self) -> str:
         """Where it is."""
         return f"{self.upper} to {self.lower}"
+
+    @property
+    def joints_yield(self) -> bool:
+        """A lordosis that is straightened or deepened presses facets and spinous processes together: they give way."""
+        return True
+
+    @property
+    def strain_mm(self) -> float:
+        """What is promised."""
+        return SAGITTAL_STRAIN_MM
 
     @property
     def ends(self) -> tuple[Level, Level]:
