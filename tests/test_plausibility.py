@@ -109,6 +109,19 @@ def test_a_closed_canal_is_seen(small_case):
     assert meant["no canal that is to be narrowed is closed"] is False
 
 
+@pytest.mark.parametrize(("position", "edge"), [("anterior", "posterior"), ("left", "right"), ("right", "left")])
+def test_a_wedge_that_lost_the_edge_that_stands_is_refused_unless_it_burst(small_case, position, edge):
+    native = small_case.before_measures.heights[Level.T9]
+    lower = replace(native, **{position: 0.7 * getattr(native, position), edge: 0.85 * getattr(native, edge)})
+    measures = replace(small_case.after_measures, heights={**small_case.before_measures.heights, Level.T9: lower})
+    rule = "a wedge loses no more of its height at the edge that stands"
+    for asked, hard in (({}, True), ({"retropulsion_mm": 3}, False), ({"type": "crush", "position": None}, None)):
+        fracture = Fracture(**{"level": "T9", "loss_percent": 30, "position": position, **asked})
+        case = replace(small_case, pathology=fracture, after_measures=measures)
+        assert broken(case).get(rule) is hard
+        assert broken(replace(case, pathology=Combination(pathologies=[fracture]))).get(rule) is hard
+
+
 def test_canals_are_as_deep_as_the_phantom_was_built():
     phantom = build_whole_phantom(PhantomParameters(upper="T11", lower="L3", spacing_mm=(1.0, 1.0, 1.0)))
     canals = measure_canals(phantom.scan.labels, estimate_spine(phantom.scan.labels))

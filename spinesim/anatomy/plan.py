@@ -84,12 +84,16 @@ class Motion:
 
 @dataclass(frozen=True, eq=False)
 class Anchor:
-    """A part of a level and its motion; ``where`` outlines the part, if it is not the usual one of that name."""
+    """A part of a level and its motion; ``where`` outlines the part, if it is not the usual one of that name.
+
+    A part of a broken bone ``yields``: it gives way where neighbours that are whole come by, and they stay as they are.
+    """
 
     level: Level
     part: Part
     motion: Motion
     where: Where | None = None
+    yields: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +268,7 @@ class Plan:
                 raise PathologyError(f"plan: expected both parts to move {level.name}, got one; plan them on one spine")
             for a, b in itertools.product(first, second):
                 which = b if a.part is Part.WHOLE else a
-                anchors.append(Anchor(level, which.part, a.motion.then(b.motion), which.where))
+                anchors.append(replace(which, motion=a.motion.then(b.motion)))
         detail = min(self.detail_mm, later.detail_mm)
         if self.regions or later.regions:
             raise PathologyError(

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
-from spinesim.anatomy.plan import Motion, Part, Plan
+from spinesim.anatomy.plan import Anchor, Motion, Part, Plan
 from spinesim.anatomy.scan import LabelMap, Scan
 from spinesim.anatomy.surroundings import Surroundings, find_surroundings
 from spinesim.anatomy.threads import map_threads
@@ -41,6 +41,9 @@ ATTEMPTS = (
     FlowSettings(shell_mm=2.2, power=1.5, spacing_mm=2.0, step_mm=3.0),
 )
 """Ways to follow the flow, from cheap to careful: the first whose field does not fold is taken."""
+
+PASSING_LEVELS = 2
+"""Bones so many levels away may come by a part that yields: spinous processes reach past their neighbour."""
 
 
 TABLE_SOFTNESS_MM = 8.0
@@ -141,9 +144,21 @@ def build_deformation(
 
 
 def _anchors(scan: Scan, spine: Spine, plan: Plan, shell_mm: float) -> list[Held]:
-    """What moves: each anchor's distance map and motion."""
-    maps = map_threads(lambda a: measure_distances(scan.labels, spine[a.level], a, shell_mm), plan.anchors)
-    bones = [(distance, anchor.motion) for distance, anchor in zip(maps, plan.anchors, strict=True)]
+    """What moves: each anchor's distance map and motion. Parts that yield give way to the firm ones of other bones."""
+    firm, soft = ([anchor for anchor in plan.anchors if anchor.yields == yields] for yields in (False, True))
+    yielding, rank = frozenset(anchor.level for anchor in soft), spine.levels.index
+
+    def measure(anchor: Anchor) -> DistanceMap:
+        return measure_distances(scan.labels, spine[anchor.level], anchor, shell_mm, yielding)
+
+    def give_way(anchor: Anchor) -> DistanceMap:
+        near = [a for a in firm if 0 < abs(rank(a.level) - rank(anchor.level)) <= PASSING_LEVELS]
+        passing = [(maps[other], other.motion) for other in near]
+        return measure_distances(scan.labels, spine[anchor.level], anchor, shell_mm, passing=passing)
+
+    maps = dict(zip(firm, map_threads(measure, firm), strict=True))
+    maps |= dict(zip(soft, map_threads(give_way, soft), strict=True))
+    bones = [(maps[anchor], anchor.motion) for anchor in plan.anchors]
     return [*bones, *((measure_region(region), region.motion) for region in plan.regions)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,9 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box
-from spinesim.anatomy.grid import Grid
-from spinesim.anatomy.plan import Anchor, Part, Region, Where
+from spinesim.anatomy.grid import Grid, apply_affine
+from spinesim.anatomy.levels import Level
+from spinesim.anatomy.plan import Anchor, Motion, Part, Region, Where
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.vertebra import Vertebra
 from spinesim.errors import PathologyError
@@ -46,7 +48,18 @@ class DistanceMap:
         return beyond + ndimage.map_coordinates(self.distance, inside.T, order=1, prefilter=False)
 
 
-def measure_distances(labels: LabelMap, vertebra: Vertebra, anchor: Anchor, shell_mm: float) -> DistanceMap:
+Passing = Sequence[tuple[DistanceMap, Motion]]
+"""Anchors that come by: where each is at rest, and how it moves."""
+
+
+def measure_distances(
+    labels: LabelMap,
+    vertebra: Vertebra,
+    anchor: Anchor,
+    shell_mm: float,
+    yielding: frozenset[Level] = frozenset(),
+    passing: Passing = (),
+) -> DistanceMap:
     """Measure the distance to the part of a bone that an anchor moves.
 
     Parameters
@@ -57,6 +70,10 @@ def measure_distances(labels: LabelMap, vertebra: Vertebra, anchor: Anchor, shel
         The bone, and the anchor that moves it or a part of it.
     shell_mm : float
         The bone gives up what lies nearer than this to another bone, so that touching bones leave the flow some room.
+    yielding : frozenset of Level
+        Bones to which it gives nothing up.
+    passing : sequence of (DistanceMap, Motion)
+        What comes by and is given way to: the part gives up what one of them comes nearer to than that on its way.
 
     Raises
     ------
@@ -66,7 +83,8 @@ def measure_distances(labels: LabelMap, vertebra: Vertebra, anchor: Anchor, shel
     grid, number = labels.grid, labels.numbers[vertebra.level]
     start, stop, factor = _block_frame(labels.boxes[number], grid)
     padded = _cut(labels.voxels, start, stop)
-    bones = np.isin(np.arange(max(labels.present) + 1), list(labels.numbers.values()))
+    firm = [number for level, number in labels.numbers.items() if level not in yielding]
+    bones = np.isin(np.arange(max(labels.present) + 1), firm)
     own, others = _blocks(padded == number, factor), _blocks(bones[padded] & (padded != number), factor)
     coarse = _coarse_grid(grid, start, own.shape, factor)
     own &= _belongs(anchor, vertebra, coarse, own.shape)
@@ -78,9 +96,27 @@ def measure_distances(labels: LabelMap, vertebra: Vertebra, anchor: Anchor, shel
     if others.any() and shell_mm > 0:
         kept = own & (ndimage.distance_transform_edt(~others, sampling=coarse.spacing_mm) > shell_mm)
         own = kept if kept.any() else own
+    if passing:
+        kept = own & ~_passed(own, coarse, anchor.motion, passing, shell_mm)
+        own = kept if kept.any() else own
     half_block = (factor - 1) * grid.spacing_mm / 2
     distance = ndimage.distance_transform_edt(~own, sampling=coarse.spacing_mm) - np.linalg.norm(half_block)
     return DistanceMap(np.maximum(distance, 0).astype(np.float32), coarse, divided=anchor.part is not Part.WHOLE)
+
+
+def _passed(
+    own: Bool[np.ndarray, "a b c"], grid: Grid, motion: Motion, passing: Passing, room_mm: float
+) -> Bool[np.ndarray, "a b c"]:
+    """Which blocks of a part something comes nearer to than some room, at rest or on its way."""
+    index = np.argwhere(own)
+    points = grid.to_world(index.astype(float))
+    near = np.zeros(len(points), dtype=bool)
+    for region, other in passing:
+        for mine, theirs in zip(motion.knots, other.knots, strict=True):
+            near |= region.at(apply_affine(np.linalg.inv(theirs) @ mine, points)) < room_mm
+    passed = np.zeros_like(own)
+    passed[tuple(index[near].T)] = True
+    return passed
 
 
 def measure_region(region: Region) -> DistanceMap:

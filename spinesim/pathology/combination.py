@@ -19,9 +19,11 @@ from spinesim.pathology.library import read_pathology
 from spinesim.pathology.proposal import (
     Excuses,
     Goals,
+    Limit,
     Pathology,
     Proposal,
     goals_of,
+    limits_of,
     outcome_of,
     outgrow,
     propose,
@@ -191,6 +193,11 @@ def _(combination: Combination, measures: Measures, native: Measures) -> Goals:
 @remarks_on.register
 def _(combination: Combination, measures: Measures, native: Measures) -> tuple[str, ...]:
     return tuple(remark for held in _held(combination, measures, native) for remark in remarks_on(*held))
+
+
+@limits_of.register
+def _(combination: Combination, measures: Measures, native: Measures) -> tuple[Limit, ...]:
+    return tuple(limit for held in _held(combination, measures, native) for limit in limits_of(*held))
 
 
 @outcome_of.register

@@ -21,9 +21,11 @@ from spinesim.pathology.proposal import (
     EVERYWHERE,
     Excuses,
     Goals,
+    Limit,
     Pathology,
     Proposal,
     goals_of,
+    limits_of,
     outcome_of,
     propose,
     read_goals,
@@ -58,8 +60,14 @@ REMODELLED_MONTHS = 2.0
 WALL_SHARE = 0.10
 """What the posterior wall loses at most in a wedge fracture (Genant's types)."""
 
+STANDS = {"anterior": "posterior", "left": "right", "right": "left"}
+"""The edge of a wedge that stands, by where it is lowest."""
+
 DENSEST = 4.0
 """Compression above which no density is added: what is crushed further is expelled."""
+
+FRACTURE_STRAIN_MM = 0.1
+"""How far bones beside it may stray from rigid motions (RMS, promise 3)."""
 
 COMPENSATING = 5
 """Joints above the fracture's neighbour over which the angulation is taken back."""
@@ -160,6 +168,11 @@ class Fracture(Pathology):
         return
 
     @property
+    def strain_mm(self) -> float:
+        """What is promised: the broken bone gives way, and its neighbours stay as they are."""
+        return FRACTURE_STRAIN_MM
+
+    @property
     def excuses(self) -> Excuses:
         """A lower body shortens the spine, and what is pushed back narrows its canal."""
         narrowed = {"canal": frozenset({self.at})} if self.retropulsion_mm else {}
@@ -243,14 +256,30 @@ def _(fracture: Fracture, measures: Measures, native: Measures) -> tuple[str, ..
         remarks.append(f"{fracture.level} is asked as a {fracture.type} fracture and measures as {loss.type}")
     if fracture.genant_grade and loss.grade != fracture.genant_grade:
         remarks.append(f"{fracture.level} is asked with Genant grade {fracture.genant_grade}, measured {loss.grade}")
-    if fracture.type == "wedge" and loss.posterior > WALL_SHARE:
-        remarks.append(f"the back of {fracture.level} lost {loss.posterior:.0%} of its height, in a wedge at most 10 %")
     if fracture.where in ("anterior", "central") and measures.genant.get(fracture.at) not in (None, loss.grade):
         remarks.append(
             f"{fracture.level} has Genant grade {loss.grade} against its own healthy heights, and "
             f"{measures.genant[fracture.at]} by its front, middle and neighbours alone: it was not square before"
         )
     return tuple(remarks)
+
+
+@limits_of.register
+def _(fracture: Fracture, measures: Measures, native: Measures) -> tuple[Limit, ...]:
+    loss = _loss(fracture, measures, native)
+    if loss is None or fracture.type != "wedge":
+        return ()
+    edge = STANDS[fracture.where]
+    return (
+        Limit(
+            "a wedge loses no more of its height at the edge that stands",
+            f"the {edge} edge of {fracture.level}",
+            100 * getattr(loss, edge),
+            100 * WALL_SHARE,
+            "percent",
+            hard=not fracture.retropulsion_mm,  # a burst breaks that wall
+        ),
+    )
 
 
 @propose.register
@@ -263,7 +292,10 @@ def _(fracture: Fracture, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
         raise OutOfReachError(f"fracture of {fracture.level}: expected room between its plates", nearest, "percent")
     motions = _follow(fracture, spine, broken)
     anchors = [Anchor(v.level, Part.WHOLE, Motion(v.centre, motions[v.level])) for v in spine if v.level != fracture.at]
-    anchors += [Anchor(fracture.at, p.part, Motion(vertebra.centre, p.knots), p.where) for p in broken.pieces]
+    anchors += [
+        Anchor(fracture.at, piece.part, Motion(vertebra.centre, piece.knots), piece.where, yields=True)
+        for piece in broken.pieces
+    ]
     tissue = Tissue(fracture.at, _impaction(fracture, broken.in_cleft))
     plates = broken.base[-1], broken.superior[-1], broken.inferior[-1]
     moved = tuple(v.moved(*plates) if v is vertebra else v.moved(motions[v.level][-1]) for v in spine)

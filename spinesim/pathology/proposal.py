@@ -201,6 +201,24 @@ def remarks_on(pathology: BaseModel, measures: Measures, native: Measures) -> tu
     return ()
 
 
+@dataclass(frozen=True)
+class Limit:
+    """A rule of a pathology's own: what was measured at a place, and what it may be at most; a ``hard`` one refuses."""
+
+    rule: str
+    place: str
+    value: float
+    most: float
+    unit: str
+    hard: bool = True
+
+
+@singledispatch
+def limits_of(pathology: BaseModel, measures: Measures, native: Measures) -> tuple[Limit, ...]:
+    """Hold what was measured against rules of the pathology's own; none, for a pathology that registers nothing."""
+    return ()
+
+
 @singledispatch
 def outcome_of(pathology: BaseModel, measures: Measures, native: Measures) -> Mapping[str, Any]:
     """Tell what was measured of a pathology beside its goals, for the record (a fracture's type and grade)."""

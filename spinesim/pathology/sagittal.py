@@ -47,6 +47,9 @@ EASE = 0.8
 FIRMNESS = 0.5
 """Standard deviation of a joint's bend about the healthy one, as a share of its flexion limit (assumed)."""
 
+SAGITTAL_STRAIN_MM = 0.1
+"""How far bones may stray from rigid motions (RMS, promise 3)."""
+
 NEAREST_STEPS = 12
 """Halvings in the search for the nearest angle that keeps the rules."""
 
@@ -112,6 +115,16 @@ class Sagittal(Pathology):
     def place(self) -> str:
         """Where it is."""
         return f"{self.upper} to {self.lower}"
+
+    @property
+    def joints_yield(self) -> bool:
+        """A lordosis that is straightened or deepened presses facets and spinous processes together: they give way."""
+        return True
+
+    @property
+    def strain_mm(self) -> float:
+        """What is promised."""
+        return SAGITTAL_STRAIN_MM
 
     @property
     def ends(self) -> tuple[Level, Level]:

@@ -233,8 +233,9 @@ def _meet(start: _Start, pathology: BaseModel, output: OutputGrid, device: str, 
         if search.least <= NEAR or not np.isfinite(search.least):
             break
     case = best or case
-    if any(check.rule == RIGID and check.hard and not check.kept for check in case.checks):
-        case = _carry_out(start, pathology, case.proposal, output, device, told, FINER_MM)
+    if any(check.rule == RIGID and not check.kept for check in case.checks):
+        finer = _carry_out(start, pathology, case.proposal, output, device, told, FINER_MM)
+        case = case if _missed(finer) else finer
     return _judged(case)
 
 
@@ -446,25 +447,34 @@ def _judged(case: Case) -> Case:
     PathologyError
         When a goal of 10 or more is missed by more than the tolerance, or cannot be measured.
     """
-    tolerances = tolerances_of(case.pathology)
-    missed, held = [], False
-    for name, (asked, measured, _) in case.goals.items():
-        if not abs(asked - measured) <= tolerances[name]:
-            got = f"measured {measured:.1f}" if np.isfinite(measured) else "not to be measured on the result"
-            missed.append(f"{name}: asked {asked:g}, {got}")
-            held |= abs(asked) >= SMALLEST_HELD or not np.isfinite(measured)
+    missed = _missed(case)
     if not missed:
         return case
-    if held:
-        gone = not np.isfinite([measured for _, measured, _ in case.goals.values()]).all()
+    told = [
+        f"{name}: asked {asked:g}, "
+        + (f"measured {measured:.1f}" if np.isfinite(measured) else "not to be measured on the result")
+        for name, (asked, measured) in missed.items()
+    ]
+    if any(abs(asked) >= SMALLEST_HELD or not np.isfinite(measured) for asked, measured in missed.values()):
+        gone = not np.isfinite([measured for _, measured in missed.values()]).all()
         remedy = (
             "its levels may have left the field of view: take --grid fit" if gone else "ask for another place or size"
         )
         raise PathologyError(
             f"{getattr(case.pathology, 'kind', 'case')}: expected each goal within its tolerance, "
-            f"got {'; '.join(missed)}; {remedy}"
+            f"got {'; '.join(told)}; {remedy}"
         )
-    return replace(case, warnings=(*case.warnings, *missed))
+    return replace(case, warnings=(*case.warnings, *told))
+
+
+def _missed(case: Case) -> dict[str, tuple[float, float]]:
+    """What was asked and measured of each goal that was missed by more than its tolerance, or cannot be measured."""
+    tolerances, goals = tolerances_of(case.pathology), case.goals
+    return {
+        name: (asked, measured)
+        for name, (asked, measured, _) in goals.items()
+        if not abs(asked - measured) <= tolerances[name]
+    }
 
 
 def _plausible(case: Case, tried: Callable[[], BaseModel | None]) -> Case:

@@ -16,7 +16,7 @@ from spinesim.anatomy.measure import measure_slips
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.deformation import carriages_of
-from spinesim.pathology.proposal import STRAIN_MM, Excuses
+from spinesim.pathology.proposal import STRAIN_MM, Excuses, limits_of
 from spinesim.pathology.rules import LENGTHENING_LIMIT, TWIST_LIMIT_DEG, flexion_limit_deg
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def check_case(case: Case) -> tuple[Check, ...]:
         "curves": _whole_curves,
     }
     found = [check for name, rule in rules.items() for check in rule(case, excused.get(name, frozenset()))]
-    return (*found, _folds(case))
+    return (*found, *_own(case), _folds(case))
 
 
 def _worst(
@@ -266,6 +266,13 @@ def _whole_curves(case: Case, excused: Levels) -> Iterator[Check]:
                 bool(low <= angle <= high),
                 hard=False,
             )
+
+
+def _own(case: Case) -> Iterator[Check]:
+    """Rules of the pathology's own."""
+    for limit in limits_of(case.pathology, case.after_measures, case.before_measures):
+        kept = limit.value <= limit.most
+        yield Check(limit.rule, limit.place, limit.value, limit.most, limit.unit, kept, limit.hard)
 
 
 def _folds(case: Case) -> Check:
