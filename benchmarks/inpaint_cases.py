@@ -29,6 +29,7 @@ from spinesim.pathology.lesion import Lesion
 from spinesim.pathology.scoliosis import Scoliosis
 from spinesim.series.case import Case, simulate
 from spinesim.series.painting import unknown_of
+from spinesim.series.repainting import find_mask
 
 CASES = {
     "fracture": (Fracture(level="T11", type="wedge", loss_percent=35), Level.T11),
@@ -91,7 +92,7 @@ def describe(case: Case, level: Level) -> dict[str, float]:
         "texture_hu": float(fast[inside].std()),
         "of_intact": float(fast[inside].std() / usual),
         "power_db": float(np.mean(np.abs(10 * np.log10(power(hu, inside) / spectrum)))),
-        "rim": rim_of(hu, painted, bone),
+        "rim": rim_of(hu, find_mask(unknown_of(case), PAINTED)[box], bone),
     }
 
 

@@ -160,7 +160,7 @@ def repaint(
         Told of the progress.
     """
     image = case.after.image
-    mask = _where(unknown, work.reasons)
+    mask = find_mask(unknown, work.reasons)
     if image is None or not mask.any():
         return case
     painter = work.load()
@@ -216,8 +216,8 @@ def _counted(told: Told, rank: int, regions: Collection[Box]) -> Callable[[int, 
     return lambda done, of: told(f"painting, region {rank} of {len(regions)}: {100 * done // of} %")
 
 
-def _where(unknown: Unknown, reasons: tuple[Reason, ...]) -> Bool[np.ndarray, "i j k"]:
-    """Where a network paints."""
+def find_mask(unknown: Unknown, reasons: tuple[Reason, ...]) -> Bool[np.ndarray, "i j k"]:
+    """Where a network paints for some reasons: there, and on the seam around."""
     core = np.isin(unknown.reasons, reasons)
     seam = ndimage.binary_dilation(core, np.ones((3, 3, 3)), SEAM_VOXELS) & (unknown.reasons == Reason.SEAM)
     return core | seam
