@@ -203,7 +203,7 @@ def test_kriging_expects_what_the_precision_of_the_field_says(spacing, seed):
     known = precision[np.ix_(free, rim.ravel())] @ values[rim]
     wanted = np.zeros(shape)
     wanted.ravel()[free] = np.linalg.solve(precision[np.ix_(free, free)], -known)
-    assert_allclose(found[mask], wanted[mask], atol=0.02)
+    assert_allclose(found[mask], wanted[mask], atol=0.05)
     assert not found[~mask].any()
 
 
