@@ -29,6 +29,7 @@ from spinesim.pathology.lesion import Lesion
 from spinesim.pathology.scoliosis import Scoliosis
 from spinesim.series.case import Case, simulate
 from spinesim.series.painting import unknown_of
+from spinesim.series.repainting import find_mask
 
 CASES = {
     "fracture": (Fracture(level="T11", type="wedge", loss_percent=35), Level.T11),
@@ -91,7 +92,7 @@ def describe(case: Case, level: Level) -> dict[str, float]:
         "texture_hu": float(fast[inside].std()),
         "of_intact": float(fast[inside].std() / usual),
         "power_db": float(np.mean(np.abs(10 * np.log10(power(hu, inside) / spectrum)))),
-        "rim": rim_of(hu, painted, bone),
+        "rim": rim_of(hu, find_mask(unknown_of(case), PAINTED)[box], bone),
     }
 
 
@@ -116,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--picture", type=Path, help="sagittal slices through the level, a PNG")

@@ -63,7 +63,7 @@ _output_options = (
         "where bone broke, a lesion grew or tissue was changed.",
     ),
     click.option("--weights", type=click.Path(path_type=Path), help="Of the network [default: those that ship]."),
-    click.option("--steps", type=int, default=4, show_default=True, help="Steps in which diffusion paints."),
+    click.option("--steps", type=int, default=2, show_default=True, help="Steps in which diffusion paints."),
     click.option("--repaint", type=int, default=1, show_default=True, help="Times that it takes each (RePaint)."),
     click.option("--device", default="cpu", show_default=True, help="cpu, or a GPU through PyTorch: cuda, cuda:1."),
     click.option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from spinesim.inpaint.brush import PLAIN, Brush
 from spinesim.inpaint.conditions import CHANNELS, COUNT, Canvas, compress, expand, find_conditions, turn, turn_back
 from spinesim.inpaint.drawn_masks import LARGEST, draw_mask
 from spinesim.inpaint.inferer import InpaintInferer
-from spinesim.inpaint.mask import Reason
+from spinesim.inpaint.kriging import LENGTH_MM, find_rim, krige
+from spinesim.inpaint.mask import Reason, Unknown
 from spinesim.inpaint.network import NetworkConfig, build_network, fold_voxels, unfold_voxels
 from spinesim.inpaint.painter import check_spacing, find_regions, paint, with_context
 from spinesim.inpaint.patches import hann, patch_shape, place_patches
@@ -34,7 +36,7 @@ from spinesim.pathology.scoliosis import Scoliosis
 from spinesim.phantom import PhantomParameters, build_phantom
 from spinesim.series.case import simulate
 from spinesim.series.painting import paint_case
-from spinesim.series.repainting import CHANGED, Repainting, choose_repainting
+from spinesim.series.repainting import QUICK, Repainting, choose_repainting, repaint
 
 TINY = NetworkConfig(fold=2, channels=(8, 16), attention=(False, False), prior=(8, 16), head_channels=8)
 SPACINGS = st.tuples(*[st.floats(0.4, 5.0)] * 3).map(np.array)
@@ -138,6 +140,71 @@ def test_untrained_a_network_goes_on_with_the_texture_of_what_is_known_also_acro
 
     assert_allclose(spread(painted), spread(canvas.hu), rtol=0.2)
     assert jump(painted) < 1.25 * jump(canvas.hu)
+
+
+def test_what_is_painted_meets_what_is_known_also_where_the_mean_that_it_is_told_steps_at_the_rim():
+    canvas = a_canvas((48, 48, 48))
+    texture = 100 + 20 * grainy(canvas.hu.shape, (0.7, 0.7, 0.4), seed=2)
+    stepped = np.where(canvas.mask, texture + 150, texture)
+    canvas = replace(canvas, hu=stepped, guided=np.ones_like(canvas.mask))
+    white = np.random.default_rng(3).normal(size=canvas.hu.shape).astype(np.float32)
+    painted = paint(canvas, white, Painter(build_network(TINY).eval(), a_card(), "tiny.safetensors"), seed=0)
+    across = canvas.mask[..., 1:] != canvas.mask[..., :-1]
+    real, stepping, met = (float(np.abs(np.diff(hu)[across]).mean()) for hu in (texture, stepped, painted))
+    assert stepping > 5 * real
+    assert met < 1.5 * real
+    assert painted[24, 24, 24] > 150, "far from the rim it is what it was"
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_where_nothing_guides_texture_is_no_stronger_than_that_of_what_is_known(guided):
+    canvas = a_canvas((48, 48, 48))
+    canvas = replace(canvas, hu=100 + 20 * grainy(canvas.hu.shape, (0.7, 0.7, 0.4)))
+    canvas = replace(canvas, guided=canvas.guided | guided)
+    network = build_network(TINY).eval()
+    plain = network.prior
+    network.prior = lambda conditions: (plain(conditions)[0], 5 * plain(conditions)[1])
+    white = np.random.default_rng(3).normal(size=canvas.hu.shape).astype(np.float32)
+    painted = paint(canvas, white, Painter(network, a_card(), "tiny.safetensors"), seed=0)
+    fast = (painted - ndimage.gaussian_filter(painted, 1.5))[ndimage.binary_erosion(canvas.mask, iterations=2)].std()
+    real = (canvas.hu - ndimage.gaussian_filter(canvas.hu, 1.5))[canvas.mask].std()
+    assert (fast > 2 * real) if guided else (0.6 * real < fast < 1.3 * real)
+
+
+def test_texture_is_that_of_bone_where_bone_is_painted_and_else_of_any_tissue():
+    canvas = a_canvas((48, 48, 48))
+    bone = canvas.tissues.of(Kind.BONE)
+    loud = np.where(bone, 300 + 100 * grainy(canvas.hu.shape, (0, 0, 0)), canvas.hu).astype(np.float32)
+    beside = np.zeros_like(canvas.mask)
+    beside[2:8, 2:40, 2:40] = True
+    levels = []
+    for mask in (ndimage.binary_erosion(canvas.mask, iterations=3), beside):
+        levels.append(find_conditions(replace(canvas, hu=loud, mask=mask, guided=~mask)).texture.level)
+    assert levels[0] > 1.5 * levels[1]
+
+
+@given(st.tuples(*[st.floats(0.6, 3.0)] * 3), st.integers(0, 100))
+def test_kriging_expects_what_the_precision_of_the_field_says(spacing, seed):
+    rng, shape = np.random.default_rng(seed), (9, 8, 7)
+    mask = np.zeros(shape, dtype=bool)
+    mask[3:6, 3:6, 2:7] = rng.random((3, 3, 5)) < 0.8
+    mask[4, 4, 4] = True
+    rim = find_rim(mask, rng.random(shape) < 0.8)
+    assert not (rim & mask).any()
+    values = rng.normal(size=shape).astype(np.float32)
+    found = krige(values, rim, mask, np.array(spacing))
+    rough = np.eye(math.prod(shape))
+    for axis, (n, mm) in enumerate(zip(shape, spacing, strict=True)):
+        steps = np.diff(np.eye(n), axis=0) * LENGTH_MM / mm
+        before, after = (np.eye(math.prod(sides)) for sides in (shape[:axis], shape[axis + 1 :]))
+        rough += np.kron(np.kron(before, steps.T @ steps), after)
+    precision = rough @ rough
+    free = (ndimage.binary_dilation(mask, iterations=2) & ~rim).ravel()
+    known = precision[np.ix_(free, rim.ravel())] @ values[rim]
+    wanted = np.zeros(shape)
+    wanted.ravel()[free] = np.linalg.solve(precision[np.ix_(free, free)], -known)
+    assert_allclose(found[mask], wanted[mask], atol=0.05)
+    assert not found[~mask].any()
 
 
 def test_a_canvas_is_turned_so_that_its_axes_are_right_anterior_superior_and_back():
@@ -367,11 +434,21 @@ def test_a_case_is_painted_where_bone_broke_and_its_known_voxels_stay_bit_for_bi
     assert_array_equal(paint_case(bare_case, "auto", work).after.image.voxels, after)
 
 
+def test_where_air_alone_came_from_beyond_the_scan_nothing_is_painted(bare_case, tiny_weights):
+    beyond = np.where(bare_case.unknown.reasons == Reason.OUTSIDE, np.uint8(Reason.OUTSIDE), np.uint8(0))
+    assert beyond.any()
+    work = choose_repainting("auto", Brush(tiny_weights), "cpu", bare_case.after.grid.spacing_mm)
+    case = repaint(bare_case, Unknown(beyond), np.zeros(beyond.shape, dtype=bool), work, lambda _: None)
+    assert case.repainted.voxels == 0
+    assert_array_equal(case.after.image.voxels, bare_case.after.image.voxels)
+
+
 def test_auto_loads_no_network_where_there_is_no_work_for_it():
     scan = build_phantom(PhantomParameters(upper="T8", lower="T11"))
     case = simulate(scan, Scoliosis(cobb_deg=12, apex="T9"), inpaint="noise")
-    assert not np.isin(case.unknown.reasons, CHANGED).any()
-    work = Repainting(lambda: pytest.fail("loaded"), CHANGED, PLAIN, "cpu")
+    changed = (Reason.LESION, Reason.FRACTURE, Reason.TISSUE)
+    assert not np.isin(case.unknown.reasons, changed).any()
+    work = Repainting(lambda: pytest.fail("loaded"), changed, PLAIN, "cpu")
     assert paint_case(case, "auto", work).repainted is None
 
 
@@ -395,7 +472,7 @@ def test_auto_takes_no_weights_that_ship_unless_they_are_better_than_noise(tiny_
     assert "expected weights that are better than noise" in work.load()
     write_weights(a_network(), a_card(better_than_noise=True), tiny_weights)
     assert isinstance(work.load(), Painter)
-    assert work.reasons == CHANGED
+    assert work.reasons == QUICK
 
 
 @pytest.mark.parametrize("method", ["diffusion", "pix2pix"])

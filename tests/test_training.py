@@ -11,10 +11,11 @@ import torch
 from click.testing import CliRunner
 from numpy.testing import assert_array_equal
 
+from spinesim.anatomy.grid import Grid
 from spinesim.cli.main import main
 from spinesim.errors import ConfigError, ScanError
 from spinesim.inpaint.patches import patch_shape
-from spinesim.inpaint.samples import draw_batch, draw_canvas
+from spinesim.inpaint.samples import _untold, draw_batch, draw_canvas
 from spinesim.inpaint.tissues import Kind
 from spinesim.inpaint.training import train
 from spinesim.inpaint.training_config import TrainingConfig, find_training_config
@@ -120,6 +121,29 @@ def test_a_training_from_files_ends_in_weights_with_a_card(data, tmp_path):
     assert any((tmp_path / "run" / "tensorboard").iterdir())
 
 
+def test_a_training_goes_on_from_weights_and_the_prior_learns_alone_first(data, tmp_path):
+    weights = run_training(TrainingConfig(steps=2, **TINY), [data / "a_ct.nii.gz"], tmp_path / "one")
+    config = TrainingConfig(start=weights, steps=3, prior_steps=3, **TINY)
+    painter = read_weights(run_training(config, [data / "b_ct.nii.gz"], tmp_path / "two"))
+    assert (painter.card.steps, painter.card.data) == (5, ("a_ct.nii.gz", "b_ct.nii.gz"))
+    before = read_weights(weights).network.state_dict()
+    changed = {name for name, now in painter.network.state_dict().items() if not torch.equal(now, before[name])}
+    assert changed and all(name.startswith("first.") for name in changed)
+    other = config.model_copy(update={"network": TrainingConfig().network})
+    with pytest.raises(ConfigError, match="expected weights of the network and method that are trained"):
+        run_training(other, [data / "b_ct.nii.gz"], tmp_path / "three")
+
+
+def test_beyond_a_field_of_view_no_tissue_is_told_but_where_the_patient_ends(scan):
+    mask = np.zeros(scan.hu.shape, dtype=bool)
+    mask[:, :, : scan.hu.shape[2] // 2] = True
+    told = _untold(scan.tissues, mask, Grid(scan.hu.shape, np.diag([*scan.spacing_mm, 1.0])))
+    assert scan.tissues.of(Kind.BONE)[mask].any()
+    assert set(np.unique(told.bits[mask])) <= {0, Kind.OUTSIDE.bit}
+    assert (told.depth[mask] < 0).all()
+    assert_array_equal(told.bits[~mask], scan.tissues.bits[~mask])
+
+
 def test_the_command_trains(data, tmp_path):
     (tmp_path / "tiny.yaml").write_text(
         "steps: 1\nbatch: 1\npatch_voxels: 4096\n"
@@ -136,6 +160,7 @@ def test_the_command_trains(data, tmp_path):
     ("yaml", "said"),
     [
         ("stepps: 3", "stepps: expected a known parameter of TrainingConfig, got 'stepps'"),
+        ("prior_steps: 2\ndevices: 2", "expected one device where the prior learns alone first, got 2"),
         ("steps: 0", "steps: expected greater than or equal to 1, got 0"),
         ("- steps", "expected keys like 'steps'"),
         (

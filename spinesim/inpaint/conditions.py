@@ -61,8 +61,9 @@ SPACING = slice(CHANNELS.index("x_mm"), CHANNELS.index("z_mm") + 1)
 EDGE_CLIP = 4.0
 """What is known is told about its guide up to so many levels of its texture."""
 
-EDGE_SHARE = 0.5
-"""Texture is looked at on this share of the known bone, where the guide is most even."""
+EDGE_SHARE, BONE_SHARE = 0.5, 0.1
+"""Texture is looked at on this share of the known tissue, where the guide is most even: on bone, if at least this share
+of what is painted is bone."""
 
 WHOLE: Box = (slice(None), slice(None), slice(None))
 
@@ -201,14 +202,19 @@ def find_conditions(canvas: Canvas) -> Conditions:
 
 
 def _even(canvas: Canvas, guide: Float[np.ndarray, "i j k"]) -> Bool[np.ndarray, "i j k"]:
-    """Where texture can be seen: known bone that is no edge; any known tissue where there is too little bone."""
+    """Where the texture of what is painted can be seen, and no edge: in known bone where that is to be painted.
+
+    Elsewhere, or where too little bone is known, any tissue counts.
+    """
     slope = np.sqrt(sum(each**2 for each in np.gradient(guide)))
     apart = ~ndimage.binary_dilation(canvas.mask, iterations=2)
     gas = compress(np.array(CLASSES_HU[0], dtype=np.float32))
-    for where in (apart & canvas.tissues.of(Kind.BONE), apart & (guide > gas)):
+    tissue, bone = apart & (guide > gas), canvas.tissues.of(Kind.BONE)
+    painted = np.count_nonzero(bone & canvas.mask) > BONE_SHARE * np.count_nonzero(canvas.mask)
+    for where in (apart & bone, tissue) if painted else (tissue,):
         if np.count_nonzero(where) * EDGE_SHARE > FEWEST:
             return where & (slope <= np.quantile(slope[where], EDGE_SHARE))
-    return apart & (guide > gas)
+    return tissue
 
 
 def _local_mean(

@@ -15,8 +15,9 @@ from torch import Tensor
 from spinesim.anatomy.boxes import Box, padded
 from spinesim.errors import ConfigError
 from spinesim.inpaint.brush import PLAIN, Brush
-from spinesim.inpaint.conditions import Canvas, Conditions, expand, find_conditions, turn, turn_back
+from spinesim.inpaint.conditions import Canvas, Conditions, compress, expand, find_conditions, turn, turn_back
 from spinesim.inpaint.inferer import InpaintInferer, blending_weights
+from spinesim.inpaint.kriging import find_rim, krige
 from spinesim.inpaint.network import sampling_scheduler
 from spinesim.inpaint.patches import patch_shape, place_patches
 from spinesim.inpaint.tissues import TissueMaps
@@ -25,7 +26,7 @@ from spinesim.inpaint.weights import Painter
 PATCH_VOXELS = 110_000
 """About so many voxels go through the network at once."""
 
-OVERLAP = 0.5
+OVERLAP = 0.25
 """Share of a side that neighbouring patches have in common."""
 
 APART_MM = 15.0
@@ -96,6 +97,9 @@ def paint(
 ) -> Float[np.ndarray, "i j k"]:
     """Paint where the mask of a canvas says.
 
+    The rim of what is known is painted too; by how much that missed what is there is gone on with inside the mask, as
+    far as tissue goes on (``kriging``). So texture and mean cross the rim.
+
     Parameters
     ----------
     canvas : Canvas
@@ -121,33 +125,54 @@ def paint(
     turned, order, over = canvas.turned()
     shape = patch_shape(turned.grid.spacing_mm, PATCH_VOXELS)
     full, noisy = _at_least(turned, turn(noise, order, over), shape)
+    rim = find_rim(full.mask, full.guided)
     where = torch.device(device)
-    found = find_conditions(full)
     half = None if where.type == "cpu" else torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    mean, spread = _prior(painter, found, shape, where, half)
-    tensors = (full.mask, found.texture_from(noisy))
-    mask, start = (torch.from_numpy(np.ascontiguousarray(each))[None, None].to(where) for each in tensors)
-    generator = torch.Generator(where).manual_seed(seed)
     steps = 1 if painter.card.method == "pix2pix" else brush.steps
     scheduler = sampling_scheduler(painter.card.network.process)
     inferer = InpaintInferer(
         shape, scheduler, steps=steps, overlap=OVERLAP, repaint=brush.repaint, amp=half, progress=told
     )
+    found = find_conditions(replace(full, mask=full.mask | rim))
+    mean, spread = _prior(painter, found, shape, where, half)
+    residue = _residue(painter, found, (mean, spread), found.texture_from(noisy), inferer, where, seed)
+    missed = (compress(full.hu) - mean) / spread - residue
+    residue = residue + krige(missed, rim, full.mask, full.grid.spacing_mm)
+    i, j, k = turned.hu.shape
+    hu = expand(mean + spread * residue)[:i, :j, :k]
+    return np.where(canvas.mask, turn_back(hu, order, over), canvas.hu)
+
+
+def _residue(
+    painter: Painter,
+    found: Conditions,
+    prior: tuple[Float[np.ndarray, "i j k"], Float[np.ndarray, "i j k"]],
+    start: Float[np.ndarray, "i j k"],
+    inferer: InpaintInferer,
+    where: torch.device,
+    seed: int,
+) -> Float[np.ndarray, "i j k"]:
+    """What the flow makes of the noise that it begins from, in spreads about the prior's mean."""
 
     def beside(box: Box) -> Tensor:
-        return torch.from_numpy(np.concatenate([np.stack([mean[box], spread[box]]), found.stack(box)]))
+        return torch.from_numpy(np.concatenate([np.stack([each[box] for each in prior]), found.stack(box)]))
 
-    painted = inferer(start, _striding(painter, scheduler, steps), mask, start, beside, generator)
-    i, j, k = turned.hu.shape
-    hu = expand(mean + spread * painted[0, 0].cpu().numpy())[:i, :j, :k]
-    return np.where(canvas.mask, turn_back(hu, order, over), canvas.hu)
+    mask, noise = (torch.from_numpy(np.ascontiguousarray(each))[None, None].to(where) for each in (found.mask, start))
+    network = _striding(painter, inferer.scheduler, inferer.steps)
+    painted = inferer(noise, network, mask, noise, beside, torch.Generator(where).manual_seed(seed))
+    residue: Float[np.ndarray, "i j k"] = painted[0, 0].cpu().numpy()
+    return residue
 
 
 @torch.no_grad()
 def _prior(
     painter: Painter, found: Conditions, shape: tuple[int, int, int], where: torch.device, half: torch.dtype | None
 ) -> tuple[Float[np.ndarray, "i j k"], Float[np.ndarray, "i j k"]]:
-    """Mean and spread of the tissue: those of the prior inside the mask, of the guide and the known texture outside."""
+    """Mean and spread of the tissue: those of the prior inside the mask, of the guide and the known texture outside.
+
+    Where nothing guides, the spread is that of the known texture at most: what widens it are edges of which nobody
+    knows where they lie, and texture in their stead would be speckle.
+    """
     boxes = place_patches(found.mask, shape, OVERLAP)
     total = torch.zeros((1, 2, *found.mask.shape), device=where)
     weight, covered = blending_weights(boxes, total[:, :1])
@@ -158,7 +183,8 @@ def _prior(
         total[(..., *box)] += weight * torch.cat([mean, spread.log()], dim=1)
     said, logarithm = (total / covered)[0].cpu().numpy()
     level = np.float32(found.texture.level)
-    return np.where(found.mask, said, found.guide), np.where(found.mask, np.exp(logarithm), level)
+    spread = np.exp(np.where(found.guided, logarithm, np.minimum(logarithm, np.log(level))))
+    return np.where(found.mask, said, found.guide), np.where(found.mask, spread, level)
 
 
 def _striding(painter: Painter, scheduler: Scheduler, steps: int) -> Callable[[Tensor, Tensor], Tensor]:

@@ -10,18 +10,25 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from spinesim.anatomy.grid import Grid
-from spinesim.inpaint.conditions import LIMITS_HU, Canvas, compress, find_conditions
-from spinesim.inpaint.drawn_masks import draw_mask, points_about_middle
+from spinesim.inpaint.conditions import FILL_MM, LIMITS_HU, Canvas, compress, find_conditions
+from spinesim.inpaint.drawn_masks import TRIES, draw_mask, points_about_middle
 from spinesim.inpaint.patches import patch_shape
-from spinesim.inpaint.tissues import LABELLED, Kind, TissueMaps, with_lesion
+from spinesim.inpaint.tissues import LABELLED, Kind, TissueMaps, depth_in, with_lesion
 from spinesim.inpaint.training_scans import TrainingScan
 
 WIDEST_ZOOM, ZOOMED, ZOOMED_NOISE = 1.6, 0.25, 0.54
 """Voxels are made wider by up to this factor along each axis, so often; what interpolation leaves of their noise."""
 
-GUIDED, MOVED, FINE_DROPPED, ALL_DROPPED, ALTERED = 0.6, 0.5, 0.3, 0.1, 0.25
+GUIDED, MOVED, FINE_DROPPED, ALL_DROPPED, ALTERED = 0.5, 0.5, 0.3, 0.1, 0.25
 """How often the mask is guided and, of these, by tissue that a warp moved; how often fine tissues are dropped, all
 tissues are, and bone is made denser or softer."""
+
+ANYWHERE, UNTOLD = 0.2, 0.5
+"""How often a patch lies anywhere in the patient, and how often tissues are unknown in a mask that is not guided: as
+they are beyond a field of view."""
+
+LEAST_TEXTURE = 0.5
+"""A lytic lesion keeps this share of the texture of bone at least."""
 
 STRETCH, STRETCH_MM = (-0.5, 0.45), (6.0, 15.0)
 """A warp moves tissue by this share of its distance from a point, along each axis, over Gaussians of these widths."""
@@ -59,7 +66,8 @@ def draw_batch(scans: Sequence[TrainingScan], size: int, voxels: int, *, rng: np
     widest = np.clip(2.0 / scan.spacing_mm, 1.0, WIDEST_ZOOM)  # what is wide already stays
     zoom = np.exp(rng.random(3) * np.log(widest)) if rng.random() < ZOOMED else np.ones(3)
     shape = patch_shape(scan.spacing_mm * zoom, voxels)
-    samples = [_altered(draw_canvas(scan, shape, zoom, rng=rng), rng) for _ in range(size)]
+    middles = [_anywhere(scan, rng) if rng.random() < ANYWHERE else None for _ in range(size)]
+    samples = [_altered(draw_canvas(scan, shape, zoom, middle, rng=rng), rng) for middle in middles]
     return collate(samples, rng=rng)
 
 
@@ -77,16 +85,30 @@ def collate(samples: Sequence[Sample], *, rng: np.random.Generator) -> Batch:
     )
 
 
+def _anywhere(scan: TrainingScan, rng: np.random.Generator) -> Float[np.ndarray, " 3"]:
+    """A voxel of the patient."""
+    for _ in range(TRIES):
+        place = rng.integers(scan.hu.shape)
+        if not scan.tissues.bits[tuple(place)] & Kind.OUTSIDE.bit:
+            break
+    return place.astype(float)
+
+
 def draw_canvas(
     scan: TrainingScan,
     shape: tuple[int, int, int],
     zoom: Float[np.ndarray, " 3"],
+    middle: Float[np.ndarray, " 3"] | None = None,
     *,
     rng: np.random.Generator,
 ) -> Canvas:
-    """Draw a patch with a mask; three of four are in the middle of a body, the others at the surface of any bone."""
-    centres = scan.middles if rng.random() < 0.75 or not len(scan.surfaces) else scan.surfaces
-    middle = centres[rng.integers(len(centres))] + rng.normal(size=3) * 6 / scan.spacing_mm
+    """Draw a patch with a mask, about a voxel of the scan.
+
+    By default three of four lie in the middle of a body, the others at the surface of any bone.
+    """
+    if middle is None:
+        centres = scan.middles if rng.random() < 0.75 or not len(scan.surfaces) else scan.surfaces
+        middle = centres[rng.integers(len(centres))] + rng.normal(size=3) * 6 / scan.spacing_mm
     reach, zoomed = np.array(shape) * zoom, bool((zoom > 1).any())
     start = np.clip(middle - reach / 2, 0, np.maximum(0, np.array(scan.hu.shape) - reach))
     if not zoomed:
@@ -146,10 +168,12 @@ def _altered(canvas: Canvas, rng: np.random.Generator) -> Sample:
         noise = float(np.hypot(noise, more))
     lesion = rng.random() < ALTERED
     if lesion:
-        hu, tissues = _with_lesion(hu, canvas.mask & bone, tissues, rng)
+        hu, tissues = _with_lesion(hu, canvas.mask & bone, tissues, canvas.grid, rng)
     guess = hu
     if not lesion and rng.random() >= GUIDED:
         guided = ~canvas.mask
+        if rng.random() < UNTOLD:
+            tissues = _untold(tissues, canvas.mask, canvas.grid)
     elif rng.random() < MOVED:
         guess = np.where(canvas.mask, _moved(hu, canvas.grid.spacing_mm, rng), hu)
     dropped = rng.random()
@@ -159,6 +183,12 @@ def _altered(canvas: Canvas, rng: np.random.Generator) -> Sample:
         tissues = tissues.without(LABELLED)
     hu, guess = np.clip(hu, *LIMITS_HU), np.clip(guess, *LIMITS_HU)
     return Sample(Canvas(guess, canvas.mask, guided, tissues, canvas.grid, noise, marrow), hu)
+
+
+def _untold(tissues: TissueMaps, mask: Bool[np.ndarray, "i j k"], grid: Grid) -> TissueMaps:
+    """The same where nothing is known in a mask but where the patient ends."""
+    bits = np.where(mask, tissues.bits & Kind.OUTSIDE.bit, tissues.bits)
+    return TissueMaps(bits, depth_in((bits & Kind.BONE.bit) > 0, grid))
 
 
 def _moved(
@@ -173,7 +203,11 @@ def _moved(
 
 
 def _with_lesion(
-    hu: Float[np.ndarray, "i j k"], inside: Bool[np.ndarray, "i j k"], tissues: TissueMaps, rng: np.random.Generator
+    hu: Float[np.ndarray, "i j k"],
+    inside: Bool[np.ndarray, "i j k"],
+    tissues: TissueMaps,
+    grid: Grid,
+    rng: np.random.Generator,
 ) -> tuple[Float[np.ndarray, "i j k"], TissueMaps]:
     """Bone in a mask made denser or softer, more so in its middle; said to be a lesion half of the time."""
     if not inside.any():
@@ -182,7 +216,9 @@ def _with_lesion(
     profile = ndimage.gaussian_filter(inside.astype(np.float32), rng.uniform(0.7, 2)) * inside
     hu = hu + profile * (rng.uniform(50, 450) if dense else 0)
     if not dense:
-        hu = hu + 0.9 * profile * (rng.uniform(10, 70) - hu) * rng.uniform(0.5, 1)
+        mean = ndimage.gaussian_filter(hu, FILL_MM[-1] / grid.spacing_mm)
+        softer = 0.9 * (rng.uniform(10, 70) - mean) * rng.uniform(0.5, 1)
+        hu = hu + profile * (softer - (hu - mean) * rng.uniform(0, 1 - LEAST_TEXTURE))
     if rng.random() < 0.5:
         tissues = with_lesion(tissues, inside, Kind.SCLEROTIC if dense else Kind.LYTIC)
     return hu, tissues

@@ -23,6 +23,7 @@ from spinesim.inpaint.network import TIME, Critic, FoldedUNet, build_network, tr
 from spinesim.inpaint.samples import draw_batch
 from spinesim.inpaint.training_config import TrainingConfig
 from spinesim.inpaint.training_scans import TrainingScan
+from spinesim.inpaint.weights import read_weights
 
 LOOKS = 12
 """Batches of the held-out scans on which the loss is followed."""
@@ -159,7 +160,7 @@ class _Run:
         self.config, self.fabric = config, fabric
         self.step, self.loss, self.seconds = 0, float("nan"), 0.0
         torch.manual_seed(config.seed)
-        network = build_network(config.network).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        network = self._beginning().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.averaged = build_network(config.network).to(fabric.device)
         self.averaged.load_state_dict(network.state_dict())
         self.network, self.optimizer = fabric.setup(network, torch.optim.AdamW(network.parameters(), weight_decay=0.01))
@@ -170,6 +171,18 @@ class _Run:
             adam = torch.optim.AdamW(critic.parameters(), lr=config.learning_rate / 2, betas=(0.5, 0.999))
             self.critic, self.critic_optimizer = fabric.setup(critic, adam)
             self.adversarial = PatchAdversarialLoss(criterion="least_squares", no_activation_leastsq=True)
+
+    def _beginning(self) -> FoldedUNet:
+        """The network before the first step: untrained, or that of the weights to go on from."""
+        if self.config.start is None:
+            return build_network(self.config.network)
+        painter = read_weights(self.config.start)
+        if (painter.card.network, painter.card.method) != (self.config.network, self.config.method):
+            raise ConfigError(
+                f"{self.config.start}: expected weights of the network and method that are trained, got others; "
+                "begin with others, or without start"
+            )
+        return painter.network
 
     def _parts(self) -> Iterator[tuple[str, torch.nn.Module | torch.optim.Optimizer]]:
         yield from (("network", self.network), ("averaged", self.averaged), ("optimizer", self.optimizer))
@@ -265,6 +278,10 @@ class _Run:
         return loss + (weight * error**2).sum() / weight.sum(), missed
 
     def _learn_flow(self, batch: Tensors) -> float:
+        if self.step < self.config.prior_steps:
+            prior = self._prior(self.network, batch)
+            self._descend(prior.loss, self.network, self.optimizer)
+            return float((batch[2] * (batch[0] - prior.mean).abs()).sum() / batch[2].sum())
         generator = torch.Generator(self.fabric.device).manual_seed(1_000_003 * self.config.seed + self.step)
         loss, told = self._flow_loss(self.network, batch, generator)
         self._descend(loss, self.network, self.optimizer)

@@ -21,13 +21,17 @@ class TrainingConfig(BaseModel):
     ``patch_voxels``: about so many a patch, of sides that are even in mm. ``margin_weight`` is the weight of the loss
     outside the mask and its margin. ``precision``: ``auto`` takes bf16 where the processor has it, 16 bits on a GPU
     without, else 32. ``held_out``: scans whose names begin so are not trained on; the loss is followed on them.
+    ``start``: weights of the same network to go on from. In the first ``prior_steps`` the prior learns alone: what is
+    painted about its mean can only be learnt once that is about right, and takes twice the time.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: Method = "diffusion"
     network: NetworkConfig = NetworkConfig()
+    start: Path | None = None
     steps: int = Field(default=20_000, ge=1)
+    prior_steps: int = Field(default=0, ge=0)
     batch: int = Field(default=2, ge=1)
     patch_voxels: int = Field(default=64_000, ge=4096)
     learning_rate: float = Field(default=3e-4, gt=0)
@@ -45,6 +49,12 @@ class TrainingConfig(BaseModel):
     def _one_step_is_of_the_flow(self) -> TrainingConfig:
         if self.method == "pix2pix" and self.network.process != "flow":
             raise ValueError("expected process flow for pix2pix, which takes its one step, got ddpm")
+        return self
+
+    @model_validator(mode="after")
+    def _one_device_learns_in_parts(self) -> TrainingConfig:
+        if self.prior_steps and self.devices > 1:
+            raise ValueError(f"expected one device where the prior learns alone first, got {self.devices}")
         return self
 
 

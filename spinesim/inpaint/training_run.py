@@ -15,7 +15,7 @@ from spinesim.inpaint.samples import WIDEST_ZOOM
 from spinesim.inpaint.training import Tell, train
 from spinesim.inpaint.training_config import TrainingConfig
 from spinesim.inpaint.training_scans import TrainingScan, find_pairs, read_training_scan
-from spinesim.inpaint.weights import PREPROCESSING, Card, write_weights
+from spinesim.inpaint.weights import PREPROCESSING, Card, read_weights, write_weights
 
 WEIGHTS = "weights.safetensors"
 """Name of the file that a training ends with."""
@@ -59,6 +59,7 @@ def run_training(
         scans.append(read_training_scan(path, labels))
     held_out = [scan for scan in scans if scan.name.startswith(config.held_out)] if config.held_out else []
     seen = [scan for scan in scans if scan not in held_out]
+    earlier = read_weights(config.start).card if config.start else None
     trained = train(config, seen, held_out, folder, tell)
     card = Card(
         method=config.method,
@@ -66,13 +67,13 @@ def run_training(
         preprocessing=PREPROCESSING,
         spacing_mm=_spacings(seen),
         hu=LIMITS_HU,
-        steps=config.steps,
+        steps=config.steps + (earlier.steps if earlier else 0),
         loss=round(trained.loss, 4),
         held_out_loss=None if trained.held_out_loss is None else round(trained.held_out_loss, 4),
-        data=tuple(scan.name for scan in seen),
+        data=tuple(dict.fromkeys((*(earlier.data if earlier else ()), *(scan.name for scan in seen)))),
         licence=licence or "not said",
-        training=config.model_dump(mode="json", exclude={"network", "method", "steps"}),
-        hours=round(trained.hours, 2),
+        training=config.model_dump(mode="json", exclude={"network", "method"}),
+        hours=round(trained.hours + (earlier.hours if earlier else 0), 2),
         machine=torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}",
     )
     write_weights(trained.network, card, folder / WEIGHTS)

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from spinesim.inpaint.weights import Painter
     from spinesim.series.case import Case
 
-CHANGED = (Reason.FRACTURE, Reason.LESION, Reason.TISSUE)
-"""What ``auto`` lets a network paint on a CPU: little, and the warp guides all of it."""
+QUICK = (Reason.OUTSIDE, Reason.LESION, Reason.FRACTURE, Reason.TISSUE)
+"""What ``auto`` lets a network paint on a CPU: it is seen at once, and takes seconds."""
 
-ANYTHING = (*CHANGED, Reason.OUTSIDE, Reason.STRETCHED, Reason.SQUEEZED)
+ANYTHING = (*QUICK, Reason.STRETCHED, Reason.SQUEEZED)
 """What a network may paint: all but the blur of interpolation. The seam goes with what it borders on."""
 
 USUAL_NOISE_HU, USUAL_MARROW_HU = 15.0, 150.0
@@ -96,7 +96,7 @@ def choose_repainting(
     if method in ("none", "noise"):
         return None
     wanted: NetworkMethod = "pix2pix" if method == "pix2pix" else "diffusion"
-    reasons = CHANGED if method == "auto" and device == "cpu" else ANYTHING
+    reasons = QUICK if method == "auto" and device == "cpu" else ANYTHING
     if method == "auto" and brush.weights is None:
         return Repainting(lambda: _painter_if_any(device, spacing_mm), reasons, brush, device)
     painter = _painter(wanted, brush, device, spacing_mm)
@@ -160,7 +160,7 @@ def repaint(
         Told of the progress.
     """
     image = case.after.image
-    mask = _where(unknown, work.reasons)
+    mask = find_mask(unknown, work.reasons)
     if image is None or not mask.any():
         return case
     painter = work.load()
@@ -180,6 +180,8 @@ def repaint(
         air = _air(body[box], beyond)
         hu, inside, guided = image.hu(out[box]), mask[box] & ~(beyond & air), ~beyond
         own = inside & _within(region, box)
+        if not own.any():  # air alone came from beyond
+            continue
         tissues = _tissues(case, hu, local, box, air)
         canvas = Canvas(hu, inside, guided, tissues, local, noise_hu, marrow_hu or USUAL_MARROW_HU)
         sources = case.deformation.field.voxels_in(case.before.grid, grid, box)
@@ -214,8 +216,8 @@ def _counted(told: Told, rank: int, regions: Collection[Box]) -> Callable[[int, 
     return lambda done, of: told(f"painting, region {rank} of {len(regions)}: {100 * done // of} %")
 
 
-def _where(unknown: Unknown, reasons: tuple[Reason, ...]) -> Bool[np.ndarray, "i j k"]:
-    """Where a network paints."""
+def find_mask(unknown: Unknown, reasons: tuple[Reason, ...]) -> Bool[np.ndarray, "i j k"]:
+    """Where a network paints for some reasons: there, and on the seam around."""
     core = np.isin(unknown.reasons, reasons)
     seam = ndimage.binary_dilation(core, np.ones((3, 3, 3)), SEAM_VOXELS) & (unknown.reasons == Reason.SEAM)
     return core | seam
