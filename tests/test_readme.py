@@ -77,7 +77,7 @@ def test_a_network_is_trained_and_paints(at_a_users_desk, monkeypatch):
     assert run(train).startswith("0\n")
     said = run(f"{paint} --steps 1")
     assert said.startswith("0\n"), said
-    assert "voxels with diffusion (where unknown for: fracture, lesion, tissue, outside, stretched, squeezed)" in said
+    assert "voxels with diffusion (where unknown for: outside, lesion, fracture, tissue, stretched, squeezed)" in said
 
 
 def test_the_phantoms_command_writes_what_the_table_says(tmp_path, monkeypatch):
