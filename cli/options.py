@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from spinesim.inpaint.brush import PLAIN
+
 labels_option = click.option(
     "--labels",
     type=click.Path(path_type=Path),
@@ -60,11 +62,13 @@ _output_options = (
         default="auto",
         show_default=True,
         help="noise: give back what the warp took of it; diffusion, pix2pix: a network paints, too; auto: it does so "
-        "where bone broke, a lesion grew or tissue was changed.",
+        "where bone broke, a lesion grew, tissue was changed or came from beyond the field of view.",
     ),
     click.option("--weights", type=click.Path(path_type=Path), help="Of the network [default: those that ship]."),
-    click.option("--steps", type=int, default=2, show_default=True, help="Steps in which diffusion paints."),
-    click.option("--repaint", type=int, default=1, show_default=True, help="Times that it takes each (RePaint)."),
+    click.option("--steps", type=int, default=PLAIN.steps, show_default=True, help="Steps in which diffusion paints."),
+    click.option(
+        "--repaint", type=int, default=PLAIN.repaint, show_default=True, help="Times that it takes each (RePaint)."
+    ),
     click.option("--device", default="cpu", show_default=True, help="cpu, or a GPU through PyTorch: cuda, cuda:1."),
     click.option(
         "--compress/--no-compress",
@@ -125,12 +129,12 @@ def run_and_tell(
         click.echo(f"warning: {text}", err=True)
     if case.noise_hu is not None:
         click.echo(f"noise: {case.noise_hu:.0f} HU in the scan, given back where the warp took it")
-    if case.repainted is not None and case.repainted.voxels:
+    if case.repainted is not None:
         reasons = ", ".join(reason.name.lower() for reason in case.repainted.reasons)
         click.echo(
             f"painted: {case.repainted.voxels} voxels with {case.repainted.method} (where unknown for: {reasons})"
         )
-    if case.no_network is not None and case.painted:
+    if case.no_network is not None:
         click.echo(f"painted: nothing but noise ({case.no_network})")
     for name, (asked, measured, native) in case.goals.items():
         click.echo(f"{name}: asked {asked:g}, measured {measured:.1f} (before: {native:.1f})")

@@ -29,7 +29,7 @@ from spinesim.pathology.fracture import Fracture
 from spinesim.pathology.lying import rank_on_the_table
 from spinesim.pathology.proposal import goals_of, outcome_of, propose, settle
 from spinesim.phantom import PhantomParameters, build_phantom
-from spinesim.series.case import Search, simulate
+from spinesim.series.case import OutputGrid, Search, simulate
 from spinesim.series.fidelity import bone_fidelity
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -58,7 +58,10 @@ def keep_promises(case, level: str, loss_percent: float, kind: str) -> None:
     if case.pathology.genant_grade:
         assert outcome["genant_grade"] == case.pathology.genant_grade
     assert case.deformation.jacobian[0] > 0
-    whole = {vertebra.level.name for vertebra in case.before_spine.whole} - {level}
+    labels = case.after.labels
+    cut = {n for axis in range(3) for edge in (0, -1) for n in np.unique(np.take(labels.voxels, edge, axis))}
+    uncut = {vertebra.level for vertebra in case.before_spine.whole if labels.numbers.get(vertebra.level) not in cut}
+    whole = {each.name for each in uncut} - {level}
     gone = {label for label in case.before.labels.present if f"label {label} left the field of view" in case.warnings}
     for other, (rms, volume) in bone_fidelity(case).items():
         assert other not in whole or rms <= 0.1
@@ -94,6 +97,7 @@ def test_the_table_stands_where_it_stood_and_nothing_of_it_moves(wedged):
     around, spots = find_surroundings(before), wedged.deformation.table.spots
     table = around.on(before.grid, around.table)
     assert np.count_nonzero(table) > 1000
+    assert np.array_equal(after.voxels[spots == Spot.STANDING], before.voxels[spots == Spot.STANDING])
     assert np.array_equal(after.voxels[table], before.voxels[table])
     assert (after.hu()[spots == Spot.TABLE] < MATTER_HU).mean() > 0.99
     off = around.body | ndimage.binary_dilation(around.touching, iterations=2)  # but for the fringe of the skin
@@ -101,6 +105,18 @@ def test_the_table_stands_where_it_stood_and_nothing_of_it_moves(wedged):
     elsewhere = (spots == Spot.NOTHING) | (spots == Spot.TABLE)
     assert np.count_nonzero((after.hu() > MATTER_HU) & elsewhere) < 1.5 * fringe < 0.001 * elsewhere.size
     assert np.array_equal(wedged.unknown.reasons == Reason.TABLE, wedged.deformation.table.touched)
+
+
+@pytest.mark.parametrize("output", [OutputGrid("fit"), OutputGrid(spacing_mm=(2.0, 2.0, 1.0))])
+def test_the_table_stands_to_the_outermost_slices_of_any_grid(lumbar, output):
+    asked = Fracture(level="L1", loss_percent=20)
+    case = simulate(lumbar, asked, output=output, inpaint="none")
+    around, grid = find_surroundings(lumbar.image), case.after.grid
+    table = np.argwhere(around.on(lumbar.grid, around.table))
+    there = np.round(grid.to_voxel(lumbar.grid.to_world(table.astype(float))) - 1e-6).astype(int)
+    assert set(table[:, 2]) == set(range(lumbar.grid.shape[2]))
+    spots = case.deformation.table.spots
+    assert (spots[tuple(there.T)] == Spot.STANDING).all()
 
 
 def test_impacted_bone_keeps_its_mass(lumbar, wedged):

@@ -93,7 +93,7 @@ GIRL = {"kind": "growth", "sex": "female", "from_age": 10, "to_age": 14}
     "part",
     [
         {"kind": "fracture", "level": "T9", "loss_percent": 30},
-        {"kind": "fracture", "level": "T10", "ao": "A3", "loss_percent": 45},
+        {"kind": "fracture", "level": "T10", "ao": "A3", "loss_percent": 40},
         {"kind": "disc", "discs": ("L4/L5",), "pfirrmann_grade": 3, "loss_percent": 40},
         {"kind": "spondylolisthesis", "level": "T12", "slip_percent": 25, "pars_defect": True},
     ],

@@ -1,4 +1,4 @@
-"""How the trunk's outline goes along where the spine bends forward or backward, and what the patient leaves then."""
+"""How the trunk's outline goes along where the spine bends forward or backward."""
 
 from __future__ import annotations
 

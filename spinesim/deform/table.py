@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -56,7 +57,7 @@ class StandingTable:
         voxel = np.ascontiguousarray(self.source.voxel_from_world[:3])
         kept = np.array([False, True, True])
         sample_nearest(self._at_rest, kept, self.field.displacement, *self.field.lookup(self.output), voxel, spots)
-        stands = _looked_up(self._at_rest, self.source, self.output, order=0, beyond=0) == Spot.TABLE
+        stands = _looked_up(self._at_rest, self.source, self.output, order=0, mode="grid-constant") == Spot.TABLE
         spots[stands & (spots != Spot.PATIENT)] = Spot.STANDING
         return read_only(spots)
 
@@ -69,8 +70,9 @@ class StandingTable:
 
     @property
     def touched(self) -> Bool[np.ndarray, "i j k"]:
-        """Voxels of the result that do not hold what the field brings."""
-        return self.spots >= Spot.TABLE
+        """Voxels of the result that do not hold what the field brings, or mix it with the air beside."""
+        carried = ndimage.binary_dilation(self.spots == Spot.TABLE, np.ones((3, 3, 3)))
+        return (self.spots == Spot.STANDING) | (carried & (self.spots != Spot.PATIENT))
 
     def without(self, image: Volume) -> Volume:
         """The scan's CT with air in the place of the table."""
@@ -82,13 +84,15 @@ class StandingTable:
         """The warped CT with the table of the scan's CT where it stood."""
         stands = self.spots == Spot.STANDING
         voxels = warped.voxels.copy(order="K")
-        voxels[stands] = _looked_up(image.voxels, image.grid, self.output, order=1, beyond=image.air)[stands]
+        voxels[stands] = _looked_up(image.voxels, image.grid, self.output, order=1, mode="nearest")[stands]
         return replace(warped, voxels=voxels)
 
 
-def _looked_up(values: np.ndarray, source: Grid, output: Grid, order: int, beyond: float) -> np.ndarray:
-    """Numbers of a grid on another one, ``beyond`` outside."""
+def _looked_up(
+    values: np.ndarray, source: Grid, output: Grid, order: int, mode: Literal["grid-constant", "nearest"]
+) -> np.ndarray:
+    """Numbers of a grid on another one: 0 beyond its voxels, or the nearest."""
     if source.matches(output):
         return values
     there = source.voxel_from_world @ output.world_from_voxel
-    return ndimage.affine_transform(values, there[:3, :3], there[:3, 3], output.shape, order=order, cval=beyond)
+    return ndimage.affine_transform(values, there[:3, :3], there[:3, 3], output.shape, order=order, mode=mode)

@@ -16,8 +16,8 @@ NetworkMethod = Literal["diffusion", "pix2pix"]
 Inpainting = Literal["auto", "none", "noise", "diffusion", "pix2pix"]
 """How the unknown is painted. ``noise``: the noise that interpolation took is given back, without a network;
 ``diffusion`` and ``pix2pix``: that, and a network paints what is unknown for other reasons; ``auto``: diffusion where
-bone broke, a lesion grew or the plan changed tissue (on a GPU wherever a network may), else noise; ``none``: not at
-all."""
+bone broke, a lesion grew, the plan changed tissue, or tissue came from beyond the field of view (on a GPU wherever a
+network may), else noise; ``none``: not at all."""
 
 NEEDED = ("torch", "monai", "einops", "safetensors")
 """Packages without which no network paints."""

@@ -1,4 +1,4 @@
-"""What is painted meets what is known at the rim: kriging of the difference, as far as tissue goes on."""
+"""What is painted meets what is known at the rim: kriging of the difference, which fades within some millimetres."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from spinesim.inpaint.kernels import find_changed, mark_seam, mark_strained
 
 
 class Reason(IntEnum):
-    """Why a voxel is not known, as it is numbered in the mask; the first that holds counts."""
+    """Why a voxel is not known, as it is numbered in the mask: the first that holds counts, the table overrules all."""
 
     OUTSIDE = 1
     """It came from beyond the field of view."""
@@ -133,7 +133,7 @@ def find_unknown(
     outside : (i, j, k) bool array
         Voxels that came from beyond the scan.
     body : (i, j, k) bool array
-        The patient; air and table around are always known.
+        The patient; air and table around are known, but where ``overruled`` says otherwise.
     painted : mapping
         Where the plan changed the CT: ``Reason.TISSUE``, ``Reason.LESION``.
     divided : collection of Level

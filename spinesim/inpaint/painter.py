@@ -97,8 +97,8 @@ def paint(
 ) -> Float[np.ndarray, "i j k"]:
     """Paint where the mask of a canvas says.
 
-    The rim of what is known is painted too; by how much that missed what is there is gone on with inside the mask, as
-    far as tissue goes on (``kriging``). So texture and mean cross the rim.
+    The rim of what is known is painted too; by how much that missed what is there is gone on with inside the mask, and
+    fades within some millimetres (``kriging``). So texture and mean cross the rim.
 
     Parameters
     ----------

@@ -55,6 +55,10 @@ class TrainingConfig(BaseModel):
     def _one_device_learns_in_parts(self) -> TrainingConfig:
         if self.prior_steps and self.devices > 1:
             raise ValueError(f"expected one device where the prior learns alone first, got {self.devices}")
+        if self.prior_steps and self.method == "pix2pix":
+            raise ValueError("expected no prior_steps for pix2pix, all of which learns at once, got some")
+        if self.prior_steps > self.steps:
+            raise ValueError(f"expected prior_steps up to steps ({self.steps}), got {self.prior_steps}")
         return self
 
 

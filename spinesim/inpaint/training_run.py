@@ -72,7 +72,8 @@ def run_training(
         held_out_loss=None if trained.held_out_loss is None else round(trained.held_out_loss, 4),
         data=tuple(dict.fromkeys((*(earlier.data if earlier else ()), *(scan.name for scan in seen)))),
         licence=licence or "not said",
-        training=config.model_dump(mode="json", exclude={"network", "method"}),
+        training=config.model_dump(mode="json", exclude={"network", "method"})
+        | {"start": config.start and config.start.name},
         hours=round(trained.hours + (earlier.hours if earlier else 0), 2),
         machine=torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}",
     )

@@ -38,6 +38,11 @@ def keep_lying(spine: Spine, plan: Plan, moved: Spine) -> tuple[Plan, Spine]:
         Moves its levels; the lowest one stays.
     moved : Spine
         Where the plan leads.
+
+    Returns
+    -------
+    Plan, Spine
+        The plan nodded back, and where it leads.
     """
     rank = rank_on_the_table(spine)
     held, lowest = spine.vertebrae[rank], spine.vertebrae[-1]
@@ -47,7 +52,9 @@ def keep_lying(spine: Spine, plan: Plan, moved: Spine) -> tuple[Plan, Spine]:
     right, front, up = spine.patient_axes.T
     arm = apply_motions(motion.knots, held.centre) - lowest.centre
     reach = np.hypot(arm @ front, arm @ up)
-    nod = np.arctan2(arm @ front, arm @ up) - np.arcsin((held.centre - lowest.centre) @ front / reach)
+    nod = np.arctan2(arm @ front, arm @ up) - np.arcsin(
+        np.clip((held.centre - lowest.centre) @ front / reach, -1.0, 1.0)
+    )
     turns = Rotation.from_rotvec(nod[:, None] * right).as_matrix()
     back: Float[np.ndarray, "k 4 4"] = motions_about(turns, lowest.centre, np.tile(lowest.centre, (len(turns), 1)))
     anchors = tuple(replace(a, motion=Motion(a.motion.pivot, back @ a.motion.knots)) for a in plan.anchors)

@@ -14,6 +14,7 @@ from spinesim.anatomy.measure import Measures, forward_on, measure_slips
 from spinesim.anatomy.plan import Anchor, Motion, Part, Plan, Points, Tissue, Where, even_motion, hold_still
 from spinesim.anatomy.vertebra import EndPlate, Spine, Vertebra
 from spinesim.errors import PathologyError
+from spinesim.pathology.lying import keep_lying
 from spinesim.pathology.places import read_body_level
 from spinesim.pathology.proposal import (
     EVERYWHERE,
@@ -221,7 +222,8 @@ def _(slip: Spondylolisthesis, spine: Spine, aim: Goals, seed: int = 0) -> Propo
         "slid_mm": float(np.linalg.norm(shift_mm)),
         "slip_angle_deg": slip.slip_angle_deg,
     }
-    return Proposal(Plan(tuple(anchors), tuple(tissues), DETAIL_MM, bends=True), Spine(moved), details)
+    plan = Plan(tuple(anchors), tuple(tissues), DETAIL_MM, bends=True)
+    return Proposal(*keep_lying(spine, plan, Spine(moved)), details)
 
 
 def _pair(slip: Spondylolisthesis, spine: Spine) -> tuple[Vertebra, Vertebra]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, get_args
@@ -234,8 +235,9 @@ def _meet(start: _Start, pathology: BaseModel, output: OutputGrid, device: str, 
             break
     case = best or case
     if any(check.rule == RIGID and not check.kept for check in case.checks):
-        finer = _carry_out(start, pathology, case.proposal, output, device, told, FINER_MM)
-        case = case if _missed(finer) else finer
+        with suppress(PathologyError):  # a finer field that folds is not taken
+            finer = _carry_out(start, pathology, case.proposal, output, device, told, FINER_MM)
+            case = case if _missed(finer) else finer
     return _judged(case)
 
 

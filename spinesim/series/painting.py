@@ -85,7 +85,7 @@ def _with_noise(case: Case, before: Volume, after: Volume, unknown: Unknown, bod
         noise,
         lambda box: case.deformation.field.voxels_in(before.grid, after.grid, box),
         before.grid,
-        body & ~case.outside & (after.voxels > low) & (after.voxels < high),
+        body & ~case.outside & (unknown.reasons != Reason.TABLE) & (after.voxels > low) & (after.voxels < high),
         (float(low), float(high)),
         seed=case.seed,
     )

@@ -199,8 +199,11 @@ def repaint(
         out[box][own] = np.clip(image.stored(painted[own]), *bounds).astype(out.dtype)
         mask[box][own] = False  # what lies in two boxes is painted once
         count += int(np.count_nonzero(own))
+    if not count:
+        return case
     after = Scan(case.after.labels, replace(image, voxels=out))
-    repainted = Repainted(painter.card.method, painter.source, work.brush.steps, work.reasons, count)
+    steps = 1 if painter.card.method == "pix2pix" else work.brush.steps
+    repainted = Repainted(painter.card.method, painter.source, steps, work.reasons, count)
     return replace(case, after=after, repainted=repainted)
 
 
