@@ -16,19 +16,20 @@ FEWEST_BELOW = 4
 """Levels below the most dorsal one that are needed to hold it where it lies."""
 
 
-def rank_on_the_table(spine: Spine) -> int:
-    """Rank, from the head down, of the thoracic level that lies deepest; in a spine that ends near it, the top."""
+def rank_on_the_table(spine: Spine) -> int | None:
+    """Rank, from the head down, of the thoracic level that lies deepest; None in a spine that ends near it."""
     anterior = np.array([vertebra.centre for vertebra in spine]) @ spine.patient_axes[:, 1]
     thoracic = [rank for rank, level in enumerate(spine.levels) if Level.T2 <= level <= Level.T12]
     rank = min(thoracic, key=lambda rank: anterior[rank], default=0)
-    return rank if len(spine) - rank >= FEWEST_BELOW else 0
+    return rank if thoracic and len(spine) - rank >= FEWEST_BELOW else None
 
 
 def keep_lying(spine: Spine, plan: Plan, moved: Spine) -> tuple[Plan, Spine]:
     """Nod a whole plan back about the centre of the lowest level, so that the chest stays on the table.
 
     The thoracic level that lies deepest keeps its place from front to back; seen from the side, the patient rests on it
-    and on the lowest level, which turns where it is.
+    and on the lowest level, which turns where it is. In a scan without the chest nothing is nodded back:
+    what he lies on is not seen.
 
     Parameters
     ----------
@@ -45,9 +46,9 @@ def keep_lying(spine: Spine, plan: Plan, moved: Spine) -> tuple[Plan, Spine]:
         The plan nodded back, and where it leads.
     """
     rank = rank_on_the_table(spine)
-    held, lowest = spine.vertebrae[rank], spine.vertebrae[-1]
-    if held is lowest:
+    if rank is None:
         return plan, moved
+    held, lowest = spine.vertebrae[rank], spine.vertebrae[-1]
     motion = next(a.motion for a in plan.anchors if a.level == held.level and a.part in (Part.WHOLE, Part.ARCH))
     right, front, up = spine.patient_axes.T
     arm = apply_motions(motion.knots, held.centre) - lowest.centre

@@ -255,7 +255,7 @@ def _lying(spine: Spine) -> Float[np.ndarray, " n"]:
 
     Heights of the levels between them, as shares of their sum.
     """
-    rank, up = rank_on_the_table(spine), np.array([v.centre for v in spine]) @ spine.patient_axes[:, 2]
+    rank, up = rank_on_the_table(spine) or 0, np.array([v.centre for v in spine]) @ spine.patient_axes[:, 2]
     heights = np.where(np.arange(len(spine)) >= rank, np.gradient(-up), 0.0)
     return heights / heights.sum()
 
