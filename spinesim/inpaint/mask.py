@@ -15,7 +15,7 @@ from spinesim.inpaint.kernels import find_changed, mark_seam, mark_strained
 
 
 class Reason(IntEnum):
-    """Why a voxel is not known, as it is numbered in the mask: the first that holds counts, the table overrules all."""
+    """Why a voxel is not known, as numbered in the mask: the first that holds, but the table before all but OUTSIDE."""
 
     OUTSIDE = 1
     """It came from beyond the field of view."""
@@ -162,7 +162,7 @@ def find_unknown(
     reasons[outside] = Reason.OUTSIDE
     _add_seam(reasons, labels, soft, body)
     if overruled is not None:
-        reasons[overruled] = Reason.TABLE
+        reasons[overruled & ~outside] = Reason.TABLE
     return Unknown(reasons)
 
 
