@@ -188,7 +188,7 @@ def main() -> None:
     arguments.add_argument("scans", nargs="+", type=Path)
     arguments.add_argument("--box", help="voxels (to the right, forward, up) that masks lie about: 90:170,100:168,0:95")
     arguments.add_argument("--count", type=int, default=4, help="masks of each kind on each scan")
-    arguments.add_argument("--steps", type=int, default=2)
+    arguments.add_argument("--steps", type=int, default=PLAIN.steps)
     arguments.add_argument("--weights", action="append", default=[], metavar="NAME=FILE", help="other networks beside")
     arguments.add_argument("--only", help="methods, by commas")
     arguments.add_argument("--csv", type=Path)

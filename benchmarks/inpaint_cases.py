@@ -21,7 +21,7 @@ from scipy import ndimage
 from textures import neighbours, power, texture
 
 from spinesim.anatomy.levels import Level
-from spinesim.inpaint.brush import Brush
+from spinesim.inpaint.brush import PLAIN, Brush
 from spinesim.inpaint.mask import Reason
 from spinesim.inpaint.tissues import depth_in
 from spinesim.pathology.fracture import Fracture
@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", default=",".join(CASES))
     parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=PLAIN.steps)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--picture", type=Path, help="sagittal slices through the level, a PNG")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool
@@ -29,14 +30,19 @@ class Surroundings:
     """What lies around the patient, on a grid of about 3 mm.
 
     ``table`` is the table with its mats and rests, ``outside`` all that is not the patient, some millimetres off him;
-    ``touching`` is the table with what of it lies nearer, as near as it can be told from him (``body``).
+    ``matter`` is what is denser than air and not him, as near as it can be told from him (``body``).
     """
 
     table: Bool[np.ndarray, "i j k"]
     outside: Bool[np.ndarray, "i j k"]
-    touching: Bool[np.ndarray, "i j k"]
+    matter: Bool[np.ndarray, "i j k"]
     body: Bool[np.ndarray, "i j k"]
     grid: Grid
+
+    @cached_property
+    def touching(self) -> Bool[np.ndarray, "i j k"]:
+        """The table with what of it lies nearer to the patient than ``outside`` does."""
+        return ndimage.binary_propagation(self.table, np.ones((3, 3, 3)), mask=self.table | self.matter)
 
     def body_on(self, grid: Grid) -> Bool[np.ndarray, "i j k"]:
         """The patient, with some millimetres around, on the grid of the CT that this was found on."""
@@ -65,9 +71,7 @@ def find_surroundings(image: Volume) -> Surroundings:
     if not body.any():
         return Surroundings(body, body, body, body, grid)
     outside = ~ndimage.binary_dilation(body, iterations=2)
-    table = _table(hu, body, outside, grid)
-    touching = ndimage.binary_propagation(table, np.ones((3, 3, 3)), mask=table | ((hu > MATTER_HU) & ~body))
-    return Surroundings(table, outside, touching, body, grid)
+    return Surroundings(_table(hu, body, outside, grid), outside, (hu > MATTER_HU) & ~body, body, grid)
 
 
 def _table(hu: np.ndarray, body: np.ndarray, outside: np.ndarray, grid: Grid) -> Bool[np.ndarray, "i j k"]:

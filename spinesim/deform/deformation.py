@@ -135,8 +135,9 @@ def build_deformation(
             field, mended = unfold(follow_flow([*anchors, *held], output, settings, device))
             low, high = field.jacobian_range()
             if low > 0:
-                stands = around is not None and around.table.any() and _bends_trunk(plan)
-                table = StandingTable(around, scan.grid, field, output) if around and stands else None
+                table = None
+                if around and around.table.any() and _bends_trunk(plan):
+                    table = StandingTable(around, scan.grid, field, output)
                 return Deformation(plan, field, output, settings, (low, high), mended, device, table)
     raise PathologyError(
         f"flow: expected a field without folds, got a smallest Jacobian of {low:.2f} in the most careful try; "
