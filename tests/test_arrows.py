@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def lint(command, house):
     """Run a linter in a copy of the house and give its exit code and words."""
-    done = subprocess.run([sys.executable, *command], cwd=house, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, *command], cwd=house, capture_output=True, encoding="utf-8", check=False)
     return done.returncode, done.stdout + done.stderr
 
 

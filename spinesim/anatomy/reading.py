@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -131,8 +132,10 @@ def read_scan(
             "labels: expected a label map of the vertebrae, got none; "
             "segment the CT first (TotalSegmentator, SPINEPS) and pass --labels"
         )
-    image = read_volume(ct) if ct is not None else None
-    drawn = read_labels(labels, scheme=scheme, mapping=mapping)
+    with ThreadPoolExecutor(1) as beside:
+        reading = beside.submit(read_labels, labels, scheme=scheme, mapping=mapping)
+        image = read_volume(ct) if ct is not None else None
+        drawn = reading.result()
     if image is not None and resample_labels and not image.grid.matches(drawn.grid):
         drawn = redraw(drawn, image.grid)
     return Scan(drawn, image)

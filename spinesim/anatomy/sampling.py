@@ -1,10 +1,10 @@
-"""Compiled look-up of a block of numbers on another lattice."""
+"""Compiled look-up of numbers on another lattice."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
-from numba import njit
+from numba import njit, prange
 
 
 def sample_block(
@@ -27,6 +27,11 @@ def sample_block(
     out = np.empty(shape, dtype=np.float32)
     _sample(values, np.ascontiguousarray(there_from_here[:3]), np.float32(beyond), out)
     return out
+
+
+def load_kernels() -> None:
+    """Load the compiled look-up from its cache: the first of a process takes a quarter of a second."""
+    sample_block(np.zeros((2, 2, 2), dtype=np.float32), np.eye(4), (1, 1, 1), 0.0)
 
 
 @njit(nogil=True, cache=True)
@@ -52,3 +57,15 @@ def _sample(values, m, beyond, out):
                     values[a + 1, b + 1, c] * (one - w) + values[a + 1, b + 1, c + 1] * w
                 ) * v
                 out[i, j, k] = near * (one - u) + far * u
+
+
+@njit(parallel=True, cache=True)
+def repeat_blocks(values, step, out):
+    """Fill ``out`` with the number of the block of ``step`` voxels that each of its voxels lies in."""
+    for k in prange(out.shape[2]):
+        for j in range(out.shape[1]):
+            b, c = j // step[1], k // step[2]
+            for a in range(values.shape[0]):
+                value = values[a, b, c]
+                for i in range(a * step[0], min((a + 1) * step[0], out.shape[0])):
+                    out[i, j, k] = value

@@ -10,6 +10,7 @@ from jaxtyping import Bool
 from scipy import ndimage
 
 from spinesim.anatomy.grid import Grid
+from spinesim.anatomy.sampling import repeat_blocks
 from spinesim.anatomy.scan import Volume
 
 COARSE_MM = 3.0
@@ -46,13 +47,14 @@ class Surroundings:
 
     def body_on(self, grid: Grid) -> Bool[np.ndarray, "i j k"]:
         """The patient, with some millimetres around, on the grid of the CT that this was found on."""
-        return ~self.on(grid, self.outside)
+        return self.on(grid, ~self.outside)
 
     def on(self, grid: Grid, values: np.ndarray) -> np.ndarray:
         """Values of this coarse grid at the voxels of the CT that this was found on."""
         step = np.round(self.grid.spacing_mm / grid.spacing_mm).astype(int)
-        i, j, k = (np.arange(n) // each for n, each in zip(grid.shape, step, strict=True))
-        return values.T[np.ix_(k, j, i)].T  # in the order in which files lie in memory
+        out = np.empty(grid.shape, values.dtype, order="F")  # in the order in which files lie in memory
+        repeat_blocks(values, step, out)
+        return out
 
 
 def find_surroundings(image: Volume) -> Surroundings:

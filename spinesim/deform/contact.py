@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -79,6 +80,7 @@ class _Bone:
     vertebra: Vertebra
     divided: bool
 
+    @cached_property
     def points(self) -> Float[np.ndarray, "n 3"]:
         """Its voxels, as points at rest."""
         points = self.solid.grid.to_world(np.argwhere(self.solid.depth > 0).astype(float))
@@ -106,7 +108,7 @@ class _Joint:
         """The joint below the level of a rank, with the points that a plan brings near the other bone."""
         points = []
         for mine, other in ((0, 1), (1, 0)):
-            inside = bones[mine].points()
+            inside = bones[mine].points
             other_from_mine = np.linalg.inv(poses[upper + other]) @ poses[upper + mine]
             points.append(inside[bones[other].solid.at(apply_affine(other_from_mine, inside)) > -NEAR_MM])
         return cls(upper, bones, (points[0], points[1]))

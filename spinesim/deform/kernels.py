@@ -302,11 +302,15 @@ def sample_density(low, high, scale, shift, out):
     """How many times the tissue of each output voxel was compressed, by the determinants of the cell it lies in."""
     for k in prange(out.shape[2]):
         c = int(k * scale[2] + shift[2])
+        row, last = np.empty(low.shape[0], dtype=np.float32), -1
         for j in range(out.shape[1]):
             b = int(j * scale[1] + shift[1])
+            if b != last:
+                last = b
+                for a in range(low.shape[0]):
+                    row[a] = np.sqrt(low[a, b, c] * high[a, b, c])
             for i in range(out.shape[0]):
-                a = int(i * scale[0] + shift[0])
-                out[i, j, k] = np.sqrt(low[a, b, c] * high[a, b, c])
+                out[i, j, k] = row[int(i * scale[0] + shift[0])]
 
 
 @njit(nogil=True, cache=True)

@@ -42,7 +42,7 @@ class InpaintInferer(Inferer):
     batch : int
         Patches that go through the network at once.
     amp : torch.dtype, optional
-        Half precision of the network on a GPU.
+        Half precision of the network, where the device has it.
     progress : callable, optional
         Told after each patch how many are done, and of how many.
     """

@@ -333,6 +333,15 @@ def mark_strained(density, labels, voxels, parted, limits, soft, broken, by_hu, 
 
 
 @njit(parallel=True, cache=True)
+def count_reasons(reasons, counts):
+    """Count the voxels of each reason in each layer along the last axis."""
+    for k in prange(reasons.shape[2]):
+        for j in range(reasons.shape[1]):
+            for i in range(reasons.shape[0]):
+                counts[k, reasons[i, j, k]] += 1
+
+
+@njit(parallel=True, cache=True)
 def find_changed(reasons, labels, changed):
     """Set which labels have a voxel that is not known; threads only ever set, so they cannot disagree."""
     for k in prange(reasons.shape[2]):
@@ -340,6 +349,22 @@ def find_changed(reasons, labels, changed):
             for i in range(reasons.shape[0]):
                 if reasons[i, j, k] != 0:
                     changed[labels[i, j, k]] = True
+
+
+@njit(parallel=True, cache=True)
+def mark_reasons(reasons, wanted, seam, reach, out):
+    """Mark voxels of wanted reasons, and those of the seam that lie within so many steps of one along every axis."""
+    ni, nj, nk = reasons.shape
+    for k in prange(nk):
+        for j in range(nj):
+            for i in range(ni):
+                found = wanted[reasons[i, j, k]]
+                if reasons[i, j, k] == seam:
+                    for c in range(max(k - reach, 0), min(k + reach + 1, nk)):
+                        for b in range(max(j - reach, 0), min(j + reach + 1, nj)):
+                            for a in range(max(i - reach, 0), min(i + reach + 1, ni)):
+                                found = found or wanted[reasons[a, b, c]]
+                out[i, j, k] = found
 
 
 @njit(inline="always")

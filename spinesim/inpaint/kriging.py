@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float
-from numba import njit
+from numba import njit, prange
 from scipy import ndimage
 
 from spinesim.anatomy.boxes import bounding_boxes, padded
@@ -72,11 +72,11 @@ def krige(
     return out
 
 
-@njit(cache=True)
+@njit(parallel=True, cache=True)
 def _roughen(x, weights, out):
     """Apply 1 - l² Laplace to a volume that ends even."""
     a, b, c = x.shape
-    for i in range(a):
+    for i in prange(a):
         for j in range(b):
             for k in range(c):
                 here = x[i, j, k]
@@ -96,32 +96,61 @@ def _roughen(x, weights, out):
                 out[i, j, k] = total
 
 
-@njit(cache=True)
-def _solve(known, free, weights, enough, most):
+@njit(parallel=True, cache=True)
+def _product(one, other, free, sums):
+    """Sum of products where voxels are free: of each layer, so that it does not depend on the threads."""
+    for i in prange(one.shape[0]):
+        total = 0.0
+        for j in range(one.shape[1]):
+            for k in range(one.shape[2]):
+                if free[i, j, k]:
+                    total += one[i, j, k] * other[i, j, k]
+        sums[i] = total
+    return sums.sum()
+
+
+@njit(parallel=True, cache=True)
+def _add(share, more, free, out):
+    """Add a share of something where voxels are free."""
+    for i in prange(out.shape[0]):
+        for j in range(out.shape[1]):
+            for k in range(out.shape[2]):
+                if free[i, j, k]:
+                    out[i, j, k] += share * more[i, j, k]
+
+
+@njit(parallel=True, cache=True)
+def _turn(left, share, step):
+    """The next step: what is left, and a share of the last step."""
+    for i in prange(step.shape[0]):
+        for j in range(step.shape[1]):
+            for k in range(step.shape[2]):
+                step[i, j, k] = left[i, j, k] + share * step[i, j, k]
+
+
+def _solve(
+    known: Float[np.ndarray, "i j k"],
+    free: Bool[np.ndarray, "i j k"],
+    weights: tuple[float, float, float],
+    enough: float,
+    most: int,
+) -> Float[np.ndarray, "i j k"]:
     """Conjugate gradients for Q u = 0 where voxels are free, and u is known elsewhere."""
-    found, half, turned, left = known.copy(), known.copy(), known.copy(), known.copy()
+    found, half, turned = known.copy(), np.empty_like(known), np.empty_like(known)
+    sums = np.empty(len(known))
     _roughen(known, weights, half)
     _roughen(half, weights, turned)
-    size = 0.0
-    for n in range(known.size):
-        left.flat[n] = -turned.flat[n] if free.flat[n] else 0.0
-        size += left.flat[n] ** 2
-    step, last = left.copy(), enough**2 * size
+    left = np.where(free, -turned, np.float32(0))
+    step, size = left.copy(), _product(left, left, free, sums)
+    last = enough**2 * size
     for _ in range(most):
         if size <= last:
             break
         _roughen(step, weights, half)
         _roughen(half, weights, turned)
-        along = 0.0
-        for n in range(known.size):
-            if free.flat[n]:
-                along += step.flat[n] * turned.flat[n]
-        length, before, size = size / along, size, 0.0
-        for n in range(known.size):
-            if free.flat[n]:
-                found.flat[n] += length * step.flat[n]
-                left.flat[n] -= length * turned.flat[n]
-                size += left.flat[n] ** 2
-        for n in range(known.size):
-            step.flat[n] = left.flat[n] + size / before * step.flat[n]
+        length = size / _product(step, turned, free, sums)
+        _add(length, step, free, found)
+        _add(-length, turned, free, left)
+        before, size = size, _product(left, left, free, sums)
+        _turn(left, size / before, step)
     return found

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import LabelMap, Volume, read_only
-from spinesim.inpaint.kernels import find_changed, mark_seam, mark_strained
+from spinesim.inpaint.kernels import count_reasons, find_changed, mark_seam, mark_strained
 
 
 class Reason(IntEnum):
@@ -82,8 +82,10 @@ class Unknown:
         """List what is unknown: lesions by name, fractures and changed tissue by level, and of each reason the rest."""
         found = []
         voxel_ml = labels.grid.voxel_volume_mm3 / 1000
+        counts = np.zeros((self.reasons.shape[2], max(Reason) + 1), dtype=np.int64)
+        count_reasons(self.reasons, counts)
         for reason in Reason:
-            count = int(np.count_nonzero(self.reasons == reason))
+            count = int(counts[:, reason].sum())
             if count == 0:
                 continue
             places = _places(self.reasons, reason, labels, masses, names)

@@ -182,6 +182,14 @@ def build_network(config: NetworkConfig) -> FoldedUNet:
     return FoldedUNet(config)
 
 
+def half_precision(device: torch.device) -> torch.dtype | None:
+    """The half precision that a device computes with as it is; None where it has none, or would only imitate it."""
+    if device.type != "cpu":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    told: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return torch.bfloat16 if told.get("avx512_bf16") or told.get("amx_bf16") else None
+
+
 class Critic(nn.Module):
     """Tells painted from real patches: it sees the volume, the mask and the conditions.
 

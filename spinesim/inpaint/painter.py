@@ -18,7 +18,7 @@ from spinesim.inpaint.brush import PLAIN, Brush
 from spinesim.inpaint.conditions import Canvas, Conditions, compress, expand, find_conditions, turn, turn_back
 from spinesim.inpaint.inferer import InpaintInferer, blending_weights
 from spinesim.inpaint.kriging import find_rim, krige
-from spinesim.inpaint.network import sampling_scheduler
+from spinesim.inpaint.network import half_precision, sampling_scheduler
 from spinesim.inpaint.patches import patch_shape, place_patches
 from spinesim.inpaint.tissues import TissueMaps
 from spinesim.inpaint.weights import Painter
@@ -127,7 +127,7 @@ def paint(
     full, noisy = _at_least(turned, turn(noise, order, over), shape)
     rim = find_rim(full.mask, full.guided)
     where = torch.device(device)
-    half = None if where.type == "cpu" else torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    half = half_precision(where)
     steps = 1 if painter.card.method == "pix2pix" else brush.steps
     scheduler = sampling_scheduler(painter.card.network.process)
     inferer = InpaintInferer(

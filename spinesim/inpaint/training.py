@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from spinesim.errors import ConfigError
 from spinesim.inpaint.conditions import FILL_MM, GUIDE, SPACING, TEXTURE
-from spinesim.inpaint.network import TIME, Critic, FoldedUNet, build_network, training_scheduler
+from spinesim.inpaint.network import TIME, Critic, FoldedUNet, build_network, half_precision, training_scheduler
 from spinesim.inpaint.samples import draw_batch
 from spinesim.inpaint.training_config import TrainingConfig
 from spinesim.inpaint.training_scans import TrainingScan
@@ -69,10 +69,8 @@ def precision_of(config: TrainingConfig) -> str:
     """The precision that a configuration stands for on this machine, as Fabric names it."""
     if config.precision != "auto":
         return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[config.precision]
-    if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    told: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bf16-mixed" if told.get("avx512_bf16") or told.get("amx_bf16") else "32-true"
+    half = half_precision(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return "32-true" if half is None else "bf16-mixed" if half is torch.bfloat16 else "16-mixed"
 
 
 def train(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +20,7 @@ from spinesim.anatomy.locate import estimate_spine
 from spinesim.anatomy.measure import Measures, measure_spine
 from spinesim.anatomy.plan import Plan
 from spinesim.anatomy.scan import LabelMap, Scan, read_only
+from spinesim.anatomy.surroundings import Surroundings, find_surroundings
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.contact import ease_contacts
 from spinesim.deform.deformation import Deformation, build_deformation, carriages_of, divided_bones, warp_scan
@@ -111,7 +113,7 @@ class Case:
     ``outside`` tells the voxels that came from beyond the scan, ``painted`` where the plan changed the CT, ``masses``
     numbers what grew in it, from 1. ``unknown`` tells what the warp could not know and why, ``noise_hu`` the noise of
     the scan, where it was measured, ``repainted`` what a network painted, ``no_network`` why
-    none did where one was wanted.
+    none did where one was wanted. ``surroundings`` are those of the CT after.
     """
 
     pathology: BaseModel
@@ -129,6 +131,7 @@ class Case:
     warnings: tuple[str, ...]
     masses: LabelMap | None = None
     painted: Mapping[Reason, Bool[np.ndarray, "i j k"]] = field(default_factory=dict)
+    surroundings: Surroundings | None = None
     unknown: Unknown | None = None
     noise_hu: float | None = None
     repainted: Repainted | None = None
@@ -404,7 +407,9 @@ def _carry_out(
     after, masses = grow_masses(changed, start.spine, proposal.plan.masses, deformation.field)
     painted = find_painted(warped.image, changed.image, after.image)
     told("measuring")
-    after_spine = estimate_spine(after.labels)
+    with ThreadPoolExecutor(1) as beside:
+        around = beside.submit(find_surroundings, after.image) if after.image else None
+        after_spine = estimate_spine(after.labels)
     lost = sorted(set(scan.labels.present) - set(after.labels.present))
     after_measures = replace(measure_spine(after_spine), masses_ml=_measure_masses(masses, proposal.plan))
     warnings = [
@@ -428,6 +433,7 @@ def _carry_out(
         tuple(warnings),
         masses,
         painted,
+        surroundings=around.result() if around else None,
         interpolation=output.interpolation,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from spinesim.anatomy.reading import read_scan
+from spinesim.anatomy.sampling import load_kernels
 from spinesim.anatomy.scan import Scan
 from spinesim.anatomy.writing import digest
 from spinesim.errors import LabelError, OutputError, PathologyError
@@ -66,12 +68,11 @@ def _run_claimed(job: Job, told: Told) -> tuple[Case, dict[str, Path]]:
     check_claimed(job.out, overwrite=job.overwrite)
     _keep_inputs(job)
     told("reading" if job.labels else "building the phantom")
-    scan = _scan(job)
-    inputs = {
-        key: InputFile(name=path.name, sha256=digest(path))
-        for key, path in (("ct", job.ct), ("labels", job.labels))
-        if path is not None
-    }
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(load_kernels)
+        scan = _scan(job)
+        files = {key: path for key, path in (("ct", job.ct), ("labels", job.labels)) if path is not None}
+        inputs = {key: InputFile(name=path.name, sha256=digest(path)) for key, path in files.items()}
     try:
         case = simulate(
             scan,

@@ -46,7 +46,7 @@ def paint_case(case: Case, method: Inpainting, network: Repainting | None = None
     before, after = case.before.image, case.after.image
     if before is None or after is None:
         return case
-    body = find_surroundings(after).body_on(after.grid)
+    body = (case.surroundings or find_surroundings(after)).body_on(after.grid)
     divided = {level: each.growth for level, each in carriages_of(case.proposal.plan).items() if not each.whole}
     density, labels = case.deformation.field.density(after.grid), case.after.labels
     for level, growth in divided.items():

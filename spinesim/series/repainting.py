@@ -26,6 +26,7 @@ from spinesim.inpaint.brush import (
 )
 from spinesim.inpaint.carried import draw_carried_noise
 from spinesim.inpaint.conditions import Canvas
+from spinesim.inpaint.kernels import mark_reasons
 from spinesim.inpaint.mask import SEAM_VOXELS, Reason, Unknown
 from spinesim.inpaint.tissues import Kind, TissueMaps, map_tissues, measure_marrow, with_lesion
 
@@ -221,9 +222,9 @@ def _counted(told: Told, rank: int, regions: Collection[Box]) -> Callable[[int, 
 
 def find_mask(unknown: Unknown, reasons: tuple[Reason, ...]) -> Bool[np.ndarray, "i j k"]:
     """Where a network paints for some reasons: there, and on the seam around."""
-    core = np.isin(unknown.reasons, reasons)
-    seam = ndimage.binary_dilation(core, np.ones((3, 3, 3)), SEAM_VOXELS) & (unknown.reasons == Reason.SEAM)
-    return core | seam
+    out = np.empty(unknown.reasons.shape, dtype=bool, order="F")
+    mark_reasons(unknown.reasons, np.isin(np.arange(max(Reason) + 1), reasons), Reason.SEAM, SEAM_VOXELS, out)
+    return out
 
 
 def _air(body: Bool[np.ndarray, "i j k"], beyond: Bool[np.ndarray, "i j k"]) -> Bool[np.ndarray, "i j k"]:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
@@ -202,9 +203,11 @@ def write_claimed(
     subject = subject_name((case.before.image or case.before.labels).source)
     image, masses = case.before.image is not None, case.masses is not None
     names = file_names(subject, with_image=image, compress=compress, with_masses=masses)
-    with whole_folder(out) as partial:
+    with whole_folder(out) as partial, ThreadPoolExecutor(1) as beside:
+        drawing = beside.submit(_draw, case, partial, names)
         record = build_record(case, names, inputs, run or Run(seconds=0.0, started=""), prompt)
         _write_files(case, partial, record)
+        drawing.result()
     return {key: out / name for key, name in names.items()}
 
 
@@ -306,9 +309,14 @@ def _write_files(case: Case, folder: Path, record: Record) -> None:
     write_labels(case.after.labels, folder / names["labels"])
     if case.masses is not None:
         write_labels(case.masses, folder / names["lesions"])
-        draw_lesions(case, f"{names['labels'].split('_')[0]} · lesions", folder / names["lesions_picture"])
     field = case.deformation.field
     write_field(field.displacement, field.grid, folder / names["field"], compress=names["labels"].endswith(".gz"))
+    told = record.model_dump(mode="json")
+    (folder / names["record"]).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def _draw(case: Case, folder: Path, names: Mapping[str, str]) -> None:
+    """Draw the pictures of a case."""
     draw_case(
         case.before,
         case.before_spine,
@@ -318,8 +326,8 @@ def _write_files(case: Case, folder: Path, record: Record) -> None:
         _title(case, names["labels"]),
         folder / names["picture"],
     )
-    told = record.model_dump(mode="json")
-    (folder / names["record"]).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    if case.masses is not None:
+        draw_lesions(case, f"{names['labels'].split('_')[0]} · lesions", folder / names["lesions_picture"])
 
 
 def _reasons(case: Case) -> LabelMap:
