@@ -40,7 +40,7 @@ class Brush:
     """
 
     weights: Path | None = None
-    steps: int = 2
+    steps: int = 4
     repaint: int = 1
 
     def __post_init__(self) -> None:
@@ -50,7 +50,7 @@ class Brush:
 
 
 PLAIN = Brush()
-"""The shipped weights, two steps: four paint no better by the scores of the card."""
+"""The shipped weights, four steps."""
 
 
 def missing_packages(*, training: bool = False) -> tuple[str, ...]:

@@ -237,11 +237,17 @@ def _meet(start: _Start, pathology: BaseModel, output: OutputGrid, device: str, 
         if search.least <= NEAR or not np.isfinite(search.least):
             break
     case = best or case
-    if any(check.rule == RIGID and not check.kept for check in case.checks):
+    if any(check.rule == RIGID and not check.kept for check in case.checks) and _could_be_finer(case):
         with suppress(PathologyError):  # a finer field that folds is not taken
             finer = _carry_out(start, pathology, case.proposal, output, device, told, FINER_MM)
             case = case if _missed(finer) else finer
     return _judged(case)
+
+
+def _could_be_finer(case: Case) -> bool:
+    """Whether nodes can be laid closer: they never are closer than voxels."""
+    voxels, nodes = case.after.grid.spacing_mm, case.deformation.settings.spacing_mm
+    return bool((np.maximum(voxels, nodes) > np.maximum(voxels, FINER_MM)).any())
 
 
 def _tried_smaller(start: _Start, pathology: BaseModel, output: OutputGrid, device: str) -> BaseModel | None:
