@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from runs import Row, outcome_of_run
 from scipy.spatial.transform import Rotation
 
 from spinesim.anatomy.grid import apply_affine
@@ -15,13 +16,9 @@ from spinesim.anatomy.scan import LabelMap, Scan
 from spinesim.deform.deformation import carriages_of
 from spinesim.deform.field import determinants
 from spinesim.deform.solids import count_pieces
-from spinesim.errors import SpinesimError
 from spinesim.pathology.scoliosis import Scoliosis
 from spinesim.series.case import Case, simulate
 from spinesim.series.fidelity import bone_fidelity
-
-Row = dict[str, object]
-"""What is told of a combination, by the names of the columns."""
 
 
 @dataclass(frozen=True)
@@ -48,22 +45,16 @@ class Combination:
 
 
 def measure_combination(scan: Scan, combination: Combination, *, repeat: bool) -> Row:
-    """Run a combination and tell how it came out; with ``repeat`` a second time, to compare all bytes.
+    """Run a combination and tell how it came out; with ``repeat`` a second time, to compare all bytes."""
 
-    A refusal is a result, and so is a crash: neither costs the combinations that come after it.
-    """
-    asked, began = combination.columns(), time.perf_counter()
-    try:
+    def run() -> Row:
+        began = time.perf_counter()
         case = simulate(scan, combination.scoliosis())
         seconds = {"seconds": f"{time.perf_counter() - began:.1f}"}
         again = {"same_bytes": _yes(same_bytes(case, simulate(scan, combination.scoliosis())))} if repeat else {}
-        return asked | {"outcome": "done"} | _measured(case) | seconds | again | {"said": "; ".join(case.warnings)}
-    except SpinesimError as error:
-        outcome, said = "refused", str(error)
-    except Exception as error:  # noqa: BLE001 - a fault of the package is told in the table, where it is seen
-        outcome, said = "crashed", f"{type(error).__name__}: {error}"
-    seconds = {"seconds": f"{time.perf_counter() - began:.1f}"}
-    return asked | {"outcome": outcome} | seconds | {"said": " ".join(said.split())}
+        return _measured(case) | seconds | again | {"said": "; ".join(case.warnings)}
+
+    return combination.columns() | outcome_of_run(run)
 
 
 def same_bytes(one: Case, other: Case) -> bool:

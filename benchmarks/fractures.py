@@ -9,21 +9,19 @@ python benchmarks/fractures.py --render benchmarks/fractures.csv  print the tabl
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 from combination import measure_labels
-from results import append_row, code_digest, code_line, largest, markdown, of, read_rows
-from scans import SOURCES, Source
-from table import choices, listed, tell
+from results import code_line, largest, markdown, of, read_rows
+from runs import Row, choices, listed, outcome_of_run, run_due
+from scans import SOURCES
 
 from spinesim.anatomy.levels import parse_level
 from spinesim.anatomy.scan import Scan
 from spinesim.deform.field import determinants
-from spinesim.errors import SpinesimError
 from spinesim.pathology.fracture import WALL_SHARE, Fracture
 from spinesim.pathology.proposal import outcome_of
 from spinesim.series.case import Case, simulate
@@ -53,7 +51,6 @@ COLUMNS = (
 
 RESULTS = Path(__file__).with_name("fractures.csv")
 
-Row = dict[str, object]
 Rows = Sequence[dict[str, str]]
 
 
@@ -71,10 +68,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.render is not None:
         print(render(read_rows(options.render, COLUMNS)))
         return
-    code = code_digest()
     for name in options.scans:
-        run_source(SOURCES[name], list(_wanted(name, options)), options.out, code)
+        wanted = list(_wanted(name, options))
+        run_due(SOURCES[name], wanted, options.out, COLUMNS, _asked_in, measure_fracture, _in_short)
     print(render(read_rows(options.out, COLUMNS)))
+
+
+def _asked_in(row: dict[str, str]) -> Asked:
+    return Asked(row["type"], row["level"], int(row["genant_grade"]))
 
 
 def _wanted(scan: str, options: argparse.Namespace) -> Iterator[Asked]:
@@ -83,33 +84,15 @@ def _wanted(scan: str, options: argparse.Namespace) -> Iterator[Asked]:
         yield from (Asked(kind, *each) for each in product(levels, options.grades))
 
 
-def run_source(source: Source, wanted: Sequence[Asked], out: Path, code: str) -> None:
-    """Run the fractures of one scan that the file of results does not hold yet, on its labels alone."""
-    if source.missing:
-        tell(f"{source.name}: skipped, {', '.join(map(str, source.missing))} is not there.")
-        return
-    rows = of(read_rows(out, COLUMNS), "scan", source.name)
-    there = {Asked(row["type"], row["level"], int(row["genant_grade"])) for row in rows}
-    due = [asked for asked in wanted if asked not in there]
-    scan = Scan(source.read().labels) if due else None
-    for rank, asked in enumerate(due, start=1):
-        row = {"scan": source.name} | measure_fracture(scan, asked)
-        append_row(out, row | {"code": code}, COLUMNS)
-        tell(f"{rank}/{len(due)} {source.name} {asked.level} {asked.type} {asked.grade}: {_in_short(row)}")
-
-
 def measure_fracture(scan: Scan, asked: Asked) -> Row:
-    """Fracture a scan and tell how it came out; a refusal is a result, and so is a crash."""
-    row: Row = {"type": asked.type, "level": asked.level, "genant_grade": asked.grade}
-    began = time.perf_counter()
-    try:
-        case = simulate(scan, Fracture(level=asked.level, type=asked.type, genant_grade=asked.grade))
-        found = {"outcome": "done", "said": "; ".join(case.warnings)} | _measured(case)
-    except SpinesimError as error:
-        found = {"outcome": "refused", "said": " ".join(str(error).split())}
-    except Exception as error:  # noqa: BLE001 - a fault of the package is told in the table, where it is seen
-        found = {"outcome": "crashed", "said": f"{type(error).__name__}: {error}"}
-    return row | {"seconds": f"{time.perf_counter() - began:.1f}"} | found
+    """Fracture a scan, its labels alone, and tell how it came out."""
+
+    def run() -> Row:
+        fracture = Fracture(level=asked.level, type=asked.type, genant_grade=asked.grade)
+        case = simulate(Scan(scan.labels), fracture)
+        return {"said": "; ".join(case.warnings)} | _measured(case)
+
+    return {"type": asked.type, "level": asked.level, "genant_grade": asked.grade} | outcome_of_run(run)
 
 
 def _measured(case: Case) -> Row:
@@ -152,7 +135,7 @@ def render(rows: Rows) -> str:
 
 def _scan_table(name: str, rows: Rows) -> str:
     """One scan: a line a type and level, a column a grade."""
-    by_grade = {Asked(row["type"], row["level"], int(row["genant_grade"])): row for row in rows}
+    by_grade = {_asked_in(row): row for row in rows}
     places = {(asked.type, asked.level) for asked in by_grade}
     lines = [
         [*place, *(_cell(by_grade.get(Asked(*place, grade))) for grade in GRADES)]
@@ -213,12 +196,13 @@ def _broken(row: dict[str, str]) -> bool:
     return bool(row["broken"])
 
 
-def _in_short(row: Row) -> str:
-    if row["outcome"] != "done":
-        return f"{row['outcome']} after {row['seconds']} s: {row['said']}"
-    loss = f"asked {row['loss_asked_percent']}, measured {row['loss_measured_percent']}"
-    back = f"back {row['posterior_loss_percent']}, RMS {row['rms_worst_mm']} mm, folds {row['folds']}"
-    return f"{loss}, {row['type_measured']} {row['grade_measured']}, {back}, {row['seconds']} s; {row['said']}"
+def _in_short(asked: Asked, row: Row) -> str:
+    said = f"{asked.level} {asked.type} {asked.grade}: {row['outcome']}"
+    if row["outcome"] == "done":
+        said += f", asked {row['loss_asked_percent']}, measured {row['loss_measured_percent']}"
+        said += f", {row['type_measured']} {row['grade_measured']}, back {row['posterior_loss_percent']}"
+        said += f", RMS {row['rms_worst_mm']} mm, folds {row['folds']}"
+    return f"{said}; {row['said']}"
 
 
 def _parser() -> argparse.ArgumentParser:

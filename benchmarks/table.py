@@ -9,14 +9,16 @@ python benchmarks/table.py --render benchmarks/results.csv  print the tables aga
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 
 from combination import Combination, measure_combination
-from results import append_row, code_digest, read_rows, render
-from scans import SOURCES, Source
+from results import COLUMNS, of, read_rows, render
+from runs import Row, choices, listed, run_due
+from scans import SOURCES
+
+from spinesim.anatomy.scan import Scan
 
 APICES = ("T5", "T8", "T9", "T11")
 DIRECTIONS = ("right", "left")
@@ -31,38 +33,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.render is not None:
         print(render(read_rows(options.render)))
         return
-    code = code_digest()
     for name in options.scans:
         wanted = [Combination(name, *asked) for asked in product(options.apex, options.direction, options.cobb)]
-        run_source(SOURCES[name], wanted, options.out, options.repeat, code)
+        measure = _repeating(options.repeat, any(row["same_bytes"] for row in of(read_rows(options.out), "scan", name)))
+        run_due(SOURCES[name], wanted, options.out, COLUMNS, _asked_in, measure, _in_short)
     print(render(read_rows(options.out)))
 
 
-def run_source(source: Source, wanted: Sequence[Combination], out: Path, repeat: str, code: str) -> None:
-    """Run the combinations of one scan that the file of results does not hold yet."""
-    if source.missing:
-        tell(f"{source.name}: skipped, {', '.join(map(str, source.missing))} is not there.")
-        return
-    rows = [row for row in read_rows(out) if row["scan"] == source.name]
-    there = {Combination(source.name, row["apex"], row["direction"], float(row["cobb_asked_deg"])) for row in rows}
-    due = [combination for combination in wanted if combination not in there]
-    if not due:
-        return
-    repeated = any(row["same_bytes"] for row in rows)
-    scan = source.read()
-    for rank, combination in enumerate(due, start=1):
-        twice = repeat == "all" or (repeat == "one" and not repeated)
-        row = measure_combination(scan, combination, repeat=twice)
+def _asked_in(row: dict[str, str]) -> Combination:
+    return Combination(row["scan"], row["apex"], row["direction"], float(row["cobb_asked_deg"]))
+
+
+def _repeating(repeat: str, repeated: bool) -> Callable[[Scan, Combination], Row]:
+    """What measures combinations, and runs the first that is done twice, or all of them, or none."""
+
+    def measure(scan: Scan, combination: Combination) -> Row:
+        nonlocal repeated
+        row = measure_combination(scan, combination, repeat=repeat == "all" or (repeat == "one" and not repeated))
         repeated |= "same_bytes" in row
-        append_row(out, row | {"code": code})
-        tell(f"{rank}/{len(due)} {' '.join(combination.key)}: {_in_short(row)}")
+        return row
+
+    return measure
 
 
-def _in_short(row: dict[str, object]) -> str:
+def _in_short(combination: Combination, row: Row) -> str:
+    said = f"{' '.join(combination.key[1:])}: {row['outcome']}"
     if row["outcome"] != "done":
-        return f"{row['outcome']} after {row['seconds']} s: {row['said']}"
-    measured = f"measured {row['cobb_measured_deg']}, folds {row['folds']}, worst RMS {row['rms_worst_mm']} mm"
-    return f"{measured}, {row['seconds']} s"
+        return f"{said}, {row['said']}"
+    return f"{said}, measured {row['cobb_measured_deg']}, folds {row['folds']}, worst RMS {row['rms_worst_mm']} mm"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,31 +74,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=RESULTS, help="file that rows are added to [benchmarks/results.csv]")
     add("--render", type=Path, metavar="CSV", help="print the tables of a file of results and run nothing")
     return parser
-
-
-def listed(kind: Callable[[str], object]) -> Callable[[str], tuple]:
-    """A reader of lists with commas."""
-
-    def values(text: str) -> tuple:
-        return tuple(kind(part.strip()) for part in text.split(","))
-
-    return values
-
-
-def choices(known: Sequence[str] | dict[str, Source]) -> Callable[[str], tuple[str, ...]]:
-    """A reader of lists with commas, of known words."""
-
-    def words(text: str) -> tuple[str, ...]:
-        asked = tuple(part.strip() for part in text.split(","))
-        if unknown := [word for word in asked if word not in known]:
-            raise argparse.ArgumentTypeError(f"expected of {', '.join(known)}, got {', '.join(unknown)}")
-        return asked
-
-    return words
-
-
-def tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
