@@ -96,7 +96,7 @@ def _bones(case: Case) -> Row:
     fidelity = bone_fidelity(case)
     whole = [v.level for v in case.before_spine.whole if v.level.name in fidelity]
     rms = np.array([fidelity[level.name][0] for level in whole])
-    cut = [level for level in whole if _at_edge(case.after.labels, level)]
+    cut = [level for level in whole if at_edge(case.after.labels, level)]
     change = {level: 100 * (fidelity[level.name][1] - 1) for level in whole if level not in cut}
     worst = max(change, key=lambda level: abs(change[level]), default=None)
     return {
@@ -133,7 +133,7 @@ def _voxels(labels: LabelMap, level: Level) -> np.ndarray:
     return np.argwhere(labels.voxels == labels.numbers[level])
 
 
-def _at_edge(labels: LabelMap, level: Level) -> bool:
+def at_edge(labels: LabelMap, level: Level) -> bool:
     """Whether a level touches the edge of the volume."""
     voxels = _voxels(labels, level)
     return bool((voxels.min(axis=0) == 0).any() or (voxels.max(axis=0) == np.array(labels.grid.shape) - 1).any())

@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from combination import measure_labels
+from combination import at_edge, measure_labels
 from results import code_line, largest, markdown, of, read_rows
 from runs import Row, choices, listed, outcome_of_run, run_due
 from scans import SOURCES
@@ -114,10 +114,11 @@ def _measured(case: Case) -> Row:
 
 
 def _other_bones(case: Case) -> Row:
-    """How far whole bones other than the fractured one are from rigid, and how their volume changed."""
+    """How far whole bones but the fractured one are from rigid; how volumes changed that the edge does not cut."""
     others = {v.level.name for v in case.before_spine.whole} & case.fidelity.keys() - {case.pathology.level}
     worst = max(others, key=lambda name: case.fidelity[name][0])
-    volume = max((100 * (case.fidelity[name][1] - 1) for name in others), key=abs)
+    uncut = [name for name in others if not at_edge(case.after.labels, parse_level(name))]
+    volume = max((100 * (case.fidelity[name][1] - 1) for name in uncut), key=abs)
     return {
         "rms_worst_mm": f"{case.fidelity[worst][0]:.4f}",
         "rms_worst_level": worst,

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from combination import measure_labels
+from combination import at_edge, measure_labels
 from results import code_line, largest, markdown, of, read_rows
 from runs import Row, choices, listed, outcome_of_run, run_due
 from scans import DATA, LIDC, SOURCES, Source
 
+from spinesim.anatomy.levels import parse_level
 from spinesim.anatomy.reading import read_scan
 from spinesim.anatomy.scan import Scan
 from spinesim.deform.field import determinants
@@ -127,7 +128,8 @@ def _measured(case: Case) -> Row:
     low, _ = determinants(field.displacement, field.grid)
     rigid = next((check for check in case.checks if check.rule == RIGID), None)
     moved = {v.level.name for v in case.before_spine.whole} & case.fidelity.keys() - _changed(case)
-    volume = max(moved, key=lambda name: abs(case.fidelity[name][1] - 1), default=None)
+    uncut = [name for name in moved if not at_edge(case.after.labels, parse_level(name))]
+    volume = max(uncut, key=lambda name: abs(case.fidelity[name][1] - 1), default=None)
     broken = [str(check) for check in case.checks if not check.kept]
     return {
         "goals": "; ".join(f"{goal} {asked:g} → {measured:.1f}" for goal, (asked, measured, _) in goals.items()),

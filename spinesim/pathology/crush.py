@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -25,8 +25,11 @@ BAND = 2.0
 JOINT_MM = 1.5
 """Bone left free between a moving plate and the rest of the body, at least."""
 
-CENTRE_SHARE, RIM_SHARE = 0.55, 0.92
-"""A biconcave plate sinks whole inside the first share of the half extents; outside the second the wall stands."""
+RIM_SHARE = 0.92
+"""A biconcave plate is dished as far as this share of the half extents; outside the wall stands."""
+
+RINGS = ((0.0, 0.3), (0.38, 0.54), (0.6, 0.7))
+"""Of a dished plate a disc and rings (shares of the half extents) are led, each as far as its middle sinks."""
 
 SEEN_SHARE = 0.88
 """Share of its extent over which the heights of a body's edges are measured: from the middle of one to the other's."""
@@ -104,7 +107,7 @@ class _Sinking:
     """A plate that sinks into its body, in the vertebra's frame (mm).
 
     ``side`` is 1 for the superior plate and -1 for the inferior one. The plate sinks by ``middle`` at its middle and
-    by ``slope`` (mm per mm, right and anterior) more away from it; with ``central`` only inside its rim.
+    by ``slope`` (mm per mm, right and anterior) more away from it; with ``central`` it is dished inside its rim.
     """
 
     vertebra: Vertebra
@@ -130,24 +133,36 @@ class _Sinking:
     def sink(self, points: Points) -> Float[np.ndarray, " n"]:
         """How far the plate sinks over (or under) points."""
         flat = np.maximum(self.middle + points[:, :2] @ self.slope, 0.0)
-        return flat * self.inner(points) if self.central else flat
+        return flat * _dish(self.radius(points)) if self.central else flat
 
-    def inner(self, points: Points) -> Float[np.ndarray, " n"]:
-        """1 in the middle of the body, falling to 0 at its rim."""
+    def radius(self, points: Points) -> Float[np.ndarray, " n"]:
+        """How far points lie from the axis of the body, in shares of its half extents."""
         half = np.array([self.vertebra.width_mm, self.vertebra.depth_mm]) / 2
-        radius = np.linalg.norm(points[:, :2] / half, axis=1)
-        return np.clip((RIM_SHARE - radius) / (RIM_SHARE - CENTRE_SHARE), 0.0, 1.0)
+        return np.linalg.norm(points[:, :2] / half, axis=1)
 
-    def holds(self, points: Points) -> Bool[np.ndarray, " n"]:
-        """Which points move with the plate."""
-        near = (self.beneath(points) < self.plate_mm) & (self.sink(points) > 0)
-        return near & (self.inner(points) == 1.0) if self.central else near
+    def parts(self) -> list[tuple[Where, Knots]]:
+        """What is led of the plate, and its motion against the base: all of it, or the rings of a dish."""
+
+        def ring(inner: float, outer: float) -> Where:
+            return lambda points: self._near(points) & (self.radius(points) >= inner) & (self.radius(points) <= outer)
+
+        if not self.central:
+            return [(self._near, self.knots())]
+        shares = [float(_dish((inner + outer) / 2 if inner else 0.0)) for inner, outer in RINGS]
+        return [
+            (ring(*sides), replace(self, middle=share * self.middle).knots())
+            for sides, share in zip(RINGS, shares, strict=True)
+        ]
+
+    def _near(self, points: Points) -> Bool[np.ndarray, " n"]:
+        """Which points belong to the plate."""
+        return (self.beneath(points) < self.plate_mm) & (self.sink(points) > 0)
 
     def frees(self, points: Points, room_mm: float) -> Bool[np.ndarray, " n"]:
         """Which points are in the plate or in the bone that it impacts, ``room_mm`` deep at most."""
         band = np.clip(BAND * self.sink(points), JOINT_MM, max(room_mm, JOINT_MM))
         freed = self.beneath(points) < self.plate_mm + band
-        return freed & (self.inner(points) > 0) if self.central else freed
+        return freed & (self.radius(points) < RIM_SHARE) if self.central else freed
 
     def knots(self) -> Knots:
         """The plate's motion against the base, in the vertebra's frame: about the line where it sinks the least."""
@@ -201,7 +216,8 @@ def break_body(vertebra: Vertebra, how: Break, displaced: Displaced) -> BrokenBo
     pieces = [Piece(Part.ARCH, standing, base)]
     for plate in sinking:
         part = Part.SUPERIOR if plate.side > 0 else Part.INFERIOR
-        pieces.append(Piece(part, _both(plate.holds, _not(behind)), moves[plate.side]))
+        for where, knots in plate.parts():
+            pieces.append(Piece(part, _both(where, _not(behind)), knots if central else moves[plate.side]))
     pieces = _displace(pieces, vertebra, displaced)
     above = base if central else superior
     turn = Rotation.from_matrix(above[-1, :3, :3]).as_rotvec()
@@ -299,6 +315,11 @@ def _cleft(vertebra: Vertebra, plate: _Sinking, room_mm: float) -> Where:
         return (flat**2).sum(axis=1) + deep**2 < 1
 
     return inside
+
+
+def _dish(radius: Float[np.ndarray, " n"] | float) -> Float[np.ndarray, " n"]:
+    """Share that a dished plate sinks at a radius (shares of the half extents): flat in the middle, 0 at the rim."""
+    return np.maximum(1.0 - np.power(radius / RIM_SHARE, 3), 0.0)
 
 
 def _both(one: Where, other: Where) -> Where:

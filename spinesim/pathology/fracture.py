@@ -32,7 +32,7 @@ from spinesim.pathology.proposal import (
     remarks_on,
     settle,
 )
-from spinesim.pathology.rules import flexion_limit_deg
+from spinesim.pathology.rules import MEASURED_MM, flexion_limit_deg
 
 Type = Literal["wedge", "biconcave", "crush"]
 Position = Literal["anterior", "left", "right", "central"]
@@ -275,7 +275,7 @@ def _(fracture: Fracture, measures: Measures, native: Measures) -> tuple[Limit, 
             "a wedge loses no more of its height at the edge that stands",
             f"the {edge} edge of {fracture.level}",
             100 * getattr(loss, edge),
-            100 * WALL_SHARE,
+            100 * (WALL_SHARE + MEASURED_MM / getattr(native.heights[fracture.at], edge)),
             "percent",
             hard=not fracture.retropulsion_mm,  # a burst breaks that wall
         ),

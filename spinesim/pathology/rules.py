@@ -13,6 +13,9 @@ from spinesim.anatomy.levels import Level, region
 from spinesim.anatomy.measure import measure_discs
 from spinesim.pathology.bend import BentSpine
 
+MEASURED_MM, MEASURED_DEG = 0.5, 1.0
+"""How well heights and shifts, and angles, are read off labels: rules about results leave so much room."""
+
 LENGTHENING_LIMIT = 0.02
 """Bending keeps the length of the centre line within 2 % (geometry)."""
 

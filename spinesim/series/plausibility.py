@@ -17,7 +17,13 @@ from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.deformation import carriages_of
 from spinesim.pathology.proposal import STRAIN_MM, Excuses, limits_of
-from spinesim.pathology.rules import LENGTHENING_LIMIT, TWIST_LIMIT_DEG, flexion_limit_deg
+from spinesim.pathology.rules import (
+    LENGTHENING_LIMIT,
+    MEASURED_DEG,
+    MEASURED_MM,
+    TWIST_LIMIT_DEG,
+    flexion_limit_deg,
+)
 
 if TYPE_CHECKING:
     from spinesim.series.case import Case
@@ -30,9 +36,6 @@ DEGENERATE_FLOOR_MM = 1.0
 
 SHIFT_LIMIT_MM = {"cervical": 3.5, "thoracic": 2.5, "lumbar": 4.5, "sacral": 4.5}
 """How far a level may be shifted on the next (White & Panjabi; recalled)."""
-
-MEASURED_MM, MEASURED_DEG = 0.5, 1.0
-"""How well heights and shifts, and angles, are read off labels: rules leave so much room."""
 
 VOLUME_LIMIT = 0.02
 """How much of its volume a bone may gain or lose (promise 3)."""
