@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +21,14 @@ from spinesim.shape.population import Spread, build_pose_model, meet_spreads
 from spinesim.shape.pose_model import PoseModel
 
 from .published import (  # noqa: TID251 - relative, as it must be
-    HEADER,
     HERE,
     PLATE_MM,
     add_up,
     fading,
+    held,
+    publish,
     published_spine,
     read_rows,
-    ship,
 )
 
 LEVELS = tuple(level for level in USUAL if Level.C3 <= level <= Level.S)
@@ -42,10 +41,6 @@ CHEST_SD = 3.5
 CERVICAL_SD, LUMBAR_SD, TILT_SD, ROTATION_SD, SIZE, JOINT_MM = 4.0, 5.0, 1.3, 1.5, 0.05, 0.2
 """Assumed: what a cervical joint nods, and a lumbar one before its published spread is given to it; tilt and axial
 rotation of a level (coronal curves stay below 10 degrees); SD of the spine's length; rest of each number of a row."""
-
-WITHIN = "within 10 % or the published standard error"
-TABLE_BEGINS, TABLE_ENDS = "<!-- made by build_adult.py -->", "<!-- until here -->"
-"""What the table of the card stands between."""
 
 MODES = 5
 """Of the correlations between joints."""
@@ -64,12 +59,7 @@ def main() -> None:
         write_correlation(correlate(joints))
         print("left out one by one: {:.1f} degrees, their mean {:.1f}".format(*leave_one_out(joints)))  # noqa: T201
     model, anatomy = build_adult()
-    scores = score(model, anatomy, 4000)
-    ship("adult", model, scores, (*HEADER, WITHIN))
-    card = HERE / "adult.md"
-    before, begins, rest = card.read_text(encoding="utf-8").partition(TABLE_BEGINS)
-    _, ends, after = rest.partition(TABLE_ENDS)
-    card.write_text(f"{before}{begins}\n\n{render(scores)}\n{ends}{after}", encoding="utf-8")
+    publish("adult", model, score(model, anatomy, 4000))
 
 
 def read_centroids(folder: Path) -> Float[np.ndarray, "n 24 3"]:
@@ -220,19 +210,10 @@ def _held(row: dict[str, str], got: Float[np.ndarray, " b"]) -> tuple[str, ...]:
     """Hold a drawn angle against a published one: within a tenth of it, or within the standard error."""
     mean, sd, people = (float(row[column] or "nan") for column in ("mean_deg", "sd_deg", "n"))
     name = row["quantity"] if row["kind"] == "slope" else f"{row['quantity']} {row['upper']}-{row['lower']}"
-    verdicts = [("mean", abs(got.mean() - mean) <= np.fmax(abs(mean) / 10, sd / np.sqrt(people)))]
-    if np.isfinite(sd):
-        verdicts.append(("SD", abs(got.std() - sd) <= max(sd / 10, sd / np.sqrt(2 * people))))
     published = f"{mean:.1f}" + (f" +- {sd:.1f}" if np.isfinite(sd) else "")
     people_of = f"{row['population']}, n = {row['n']}, {row['position']}: {row['source']}, {row['confidence']}"
-    words = ", ".join(f"{what} {'yes' if within else 'no'}" for what, within in verdicts)
-    return f"{name} (deg)", f"{published} ({people_of})", f"{got.mean():.1f} +- {got.std():.1f}", words
-
-
-def render(scores: Sequence[tuple[str, ...]]) -> str:
-    """The scores as a table in Markdown, as the card has it."""
-    lines = [" | ".join((*HEADER, WITHIN)), "|".join(["---"] * 4), *(" | ".join(row) for row in scores)]
-    return "\n".join(f"| {line} |" if "---" not in line else f"|{line}|" for line in lines).replace("+-", "±") + "\n"
+    drawn = f"{got.mean():.1f} +- {got.std():.1f}"
+    return f"{name} (deg)", f"{published} ({people_of})", drawn, held(got, mean, sd, people)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Recipe of the model ``scoliosis``: T1 to L5 of adolescents with idiopathic scoliosis.
 
-python -m spinesim.shape_models.build_scoliosis    writes scoliosis.npz and scoliosis_scores.csv beside itself
+python -m spinesim.shape_models.build_scoliosis    writes scoliosis.npz, scoliosis_scores.csv and scoliosis.md's table
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import cast
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,32 +18,76 @@ from spinesim.anatomy.levels import Level, parse_level, region
 from spinesim.anatomy.vertebra import Spine
 from spinesim.pathology.bend import Bend, bend_spine
 from spinesim.shape.chain import stack_joints
-from spinesim.shape.constraints import measure_posture
-from spinesim.shape.latent import Mixture, weighted_gaussian
-from spinesim.shape.population import Spread, build_pose_model
+from spinesim.shape.constraints import Kyphosis, Posture, measure_posture
+from spinesim.shape.latent import Gaussian, Mixture, weighted_gaussian
+from spinesim.shape.population import Spread, build_pose_model, meet_spreads
 from spinesim.shape.pose_model import PoseModel
 
-from .published import HERE, add_up, fading, published_spine, read_rows, ship  # noqa: TID251 - relative, as it must be
+from .published import (  # noqa: TID251 - relative, as it must be
+    HERE,
+    add_up,
+    fading,
+    held,
+    publish,
+    published_spine,
+    read_rows,
+)
 
-FILMS = 607
-KYPHOSIS_T5_T12, LORDOSIS_L1_L5 = (24.9, 15.8), (46.4, 13.2)
-"""Mean and SD of 458 adolescents with idiopathic scoliosis, standing (Scoliosis Spinal Disord 2018 Table 2)."""
+FILMS, COBB_QUANTILES_DEG = 607, {5: 11.6, 25: 24.8, 50: 37.2, 75: 50.6, 95: 70.5}
+"""The films, and quantiles (%) of their major Cobb angles."""
 
-LONGER_KYPHOSES = {Level.T1: "34.1 +- 17.1", Level.T4: "27.1 +- 18.8"}
-"""The same down to T12 from levels farther up, told beside what the model draws; it is not built with them."""
+
+@dataclass(frozen=True)
+class Angle:
+    """A published angle of a population seen from the side, from the upper plate of one level to the lower of another.
+
+    Degrees; a lordosis is positive as one.
+    """
+
+    quantity: str
+    upper: Level
+    lower: Level
+    mean_deg: float
+    sd_deg: float
+
+    @property
+    def forward(self) -> int:
+        """Whether joints that bend forward add to it (1) or take from it (-1)."""
+        return -1 if self.quantity == "lordosis" else 1
+
+    def read(self, posture: Posture) -> Float[np.ndarray, " b"]:
+        """What spines have (degrees)."""
+        return self.forward * np.rad2deg(Kyphosis(self.upper, self.lower, target=0.0).read(posture))
+
+
+PATIENTS = 458
+ANGLES = (
+    Angle("kyphosis", Level.T1, Level.T12, 34.1, 17.1),
+    Angle("kyphosis", Level.T4, Level.T12, 27.1, 18.8),
+    Angle("kyphosis", Level.T5, Level.T12, 24.9, 15.8),
+    Angle("lordosis", Level.L1, Level.L5, 46.4, 13.2),
+)
+"""Mean and SD of adolescents with idiopathic scoliosis, standing (Scoliosis Spinal Disord 2018 Table 2)."""
 
 ROTATION_PER_COBB = {"thoracic": 0.28, "lumbar": 0.17}
 """Apical rotation per degree of Cobb, lying (Brink 2017, 62 patients, supine MRI)."""
 
-ROTATION_REST_DEG, JOINT_DEG, SIZE, JOINT_MM = 4.0, 2.0, 0.06, 0.2
-"""Assumed: rotation that no tilt explains; what a joint varies on its own seen from the side; SD of the spine's length;
-rest of each number of a row."""
+NOD_DEG, ALONE_DEG = {"thoracic": 3.3, "lumbar": 4.0}, 2.0
+"""Assumed: what a joint nods, and what of it its neighbours of the region do not share, before the sums of joints are
+brought to their published spreads."""
 
+ROTATION_REST_DEG, SIZE, JOINT_MM = 4.0, 0.06, 0.2
+"""Assumed: rotation that no tilt explains; SD of the spine's length; rest of each number of a row."""
 
-CALIBRATIONS = 3
+CALIBRATIONS, CALIBRATION_DRAWS = 3, 6000
 
-KIND_DRAWS, KIND_MODES, KIND_FEWEST, SETTLINGS = 60_000, 49, 40, 3
-"""Spines that kinds are made of, modes of each, spines that a kind has at least, and times that shares are mended."""
+KIND_DRAWS, KIND_MODES, KIND_FEWEST = 60_000, 49, 40
+"""Spines that kinds are made of, modes of each, and spines that a kind has at least."""
+
+SETTLINGS, SETTLING_DRAWS = 10, 1000
+"""Times that the kinds' shares are mended, and spines drawn of each kind for it."""
+
+TYPES = (*(f"Lenke {number}" for number in range(1, 7)), "proximal")
 
 STRUCTURAL_DEG, STRUCTURAL_SHARE = 25.0, 0.7
 """A smaller curve counts as structural from this angle and share of the largest on (assumed: no films show bending)."""
@@ -74,10 +117,12 @@ class Drawn:
     cobb_deg: Float[np.ndarray, " b"]
     apex: Int[np.ndarray, " b"]
     tilt_rad: Float[np.ndarray, "b n"]
-    kyphosis_deg: Float[np.ndarray, " b"]
-    longer_kyphoses_deg: Float[np.ndarray, "2 b"]
-    lordosis_deg: Float[np.ndarray, " b"]
+    angles_deg: Float[np.ndarray, "k b"]
     apical_turn_deg: Float[np.ndarray, " b"]
+
+    def mode_shares(self) -> Float[np.ndarray, " 4"]:
+        """Shares of variance (%) of the first four coronal modes, each spine's own mean tilt removed."""
+        return _mode_shares(np.cov((self.tilt_rad - self.tilt_rad.mean(axis=1, keepdims=True)).T))
 
     def rotation_per_cobb(self) -> dict[str, float]:
         """Slope of the apical rotation over the Cobb angle, through the origin, by region of the apex."""
@@ -92,8 +137,8 @@ class Drawn:
 def main() -> None:
     """Build the model, write it, and score it against the films."""
     model, anatomy = build_scoliosis()
-    model = settle(replace(model, mixture=find_kinds(model, anatomy)), anatomy)
-    ship("scoliosis", model, score(model, anatomy, count=4000))
+    model = replace(model, mixture=find_kinds(model, anatomy))
+    publish("scoliosis", model, score(model, anatomy, count=4000))
 
 
 def read_tilts() -> tuple[tuple[Level, ...], Float[np.ndarray, " n"], Float[np.ndarray, "n n"]]:
@@ -108,23 +153,27 @@ def read_tilts() -> tuple[tuple[Level, ...], Float[np.ndarray, " n"], Float[np.n
 def build_scoliosis() -> tuple[PoseModel, Spine]:
     """The model, and the mean spine whose plates its angles are read with.
 
-    Bent and turned spines show other angles from the side than their mean does, and less rotation than they were given:
-    what drawn spines miss of the published numbers is added to the aim, and the model is built again.
+    Bent and turned spines show other angles from the side than their mean does, these vary more than the joints' nods
+    do, and spines show less rotation than they were given: what drawn spines miss of the published numbers is added to
+    the aim, and the model is built again.
     """
     levels, tilt_mean, tilt = read_tilts()
     spine = published_spine(levels)
     rest = np.deg2rad(ROTATION_REST_DEG) ** 2 * fading(len(levels))
-    wanted = np.array([KYPHOSIS_T5_T12[0], LORDOSIS_L1_L5[0], *ROTATION_PER_COBB.values()])
+    means, spreads = [angle.mean_deg for angle in ANGLES], [angle.sd_deg for angle in ANGLES]
+    wanted = np.array([*means, *spreads, *ROTATION_PER_COBB.values()])
     aim = wanted.copy()
     for _ in range(CALIBRATIONS):
-        turn_per_tilt = _turn_per_tilt(levels, tilt_mean, tilt, dict(zip(ROTATION_PER_COBB, aim[2:], strict=True)))
+        means_deg, spreads_deg, ratios = np.split(aim, [len(ANGLES), 2 * len(ANGLES)])
+        joints = _joint_spread(levels, spreads_deg)
+        turn_per_tilt = _turn_per_tilt(levels, tilt_mean, tilt, dict(zip(ROTATION_PER_COBB, ratios, strict=True)))
         still = np.zeros(len(levels))
-        bend = Bend(tilt_mean, _nod_to(spine, *np.deg2rad(aim[:2])), turn_per_tilt @ tilt_mean, still, still)
+        bend = Bend(tilt_mean, _nod_to(spine, means_deg, joints), turn_per_tilt @ tilt_mean, still, still)
         mean = bend_spine(spine, bend).moved
-        spread = Spread(tilt, _nod_spread(levels), rest, turn_per_tilt, SIZE, JOINT_MM)
-        model = build_pose_model(mean, spread, FILMS)
-        drawn = draw(model, mean, 6000, seed=2)
-        aim += wanted - [drawn.kyphosis_deg.mean(), drawn.lordosis_deg.mean(), *drawn.rotation_per_cobb().values()]
+        model = build_pose_model(mean, Spread(tilt, add_up(joints), rest, turn_per_tilt, SIZE, JOINT_MM), FILMS)
+        drawn = draw(model, mean, CALIBRATION_DRAWS, seed=2)
+        got = drawn.angles_deg.mean(axis=1), drawn.angles_deg.std(axis=1), list(drawn.rotation_per_cobb().values())
+        aim += wanted - np.concatenate(got)
     return model, mean
 
 
@@ -135,51 +184,81 @@ def find_kinds(model: PoseModel, anatomy: Spine) -> Mixture:
     kind has its own mean for each type, class, apex and side; those of one class share what is left (a tied mixture).
     """
     rows = model.gaussian.sample(KIND_DRAWS, rng=np.random.default_rng(3))
-    posture = measure_posture(anatomy, stack_joints(model.decode(rows), np.eye(4)))
-    upper, lower, cobb = _largest_between_plates(posture.coronal)
-    apex = _most_level(posture.coronal.mean(axis=2), upper, lower)
-    sizes = np.searchsorted([low for low, *_ in SIZES], np.abs(np.rad2deg(cobb)), side="right") - 1
-    weights = _film_weights(model.levels, sizes, apex)
-    types = np.array(
-        [_lenke(model.levels, *one) for one in zip(posture.coronal, upper, lower, np.abs(cobb), apex, strict=True)]
-    )
+    found = classify(model, anatomy, rows)
+    weights = _film_weights(model.levels, found)
     kinds = {}
     for size, (low, high, _, _) in enumerate(SIZES):
         means = {}
-        of_size = (sizes == size) & (weights > 0)
-        for key in sorted(set(zip(types[of_size], apex[of_size], cobb[of_size] > 0, strict=True))):
-            here = of_size & (types == key[0]) & (apex == key[1]) & ((cobb > 0) == key[2])
+        of_size = (found[:, 1] == size) & (weights > 0)
+        for key in np.unique(found[of_size], axis=0):
+            here = of_size & (found == key).all(axis=1)
             if here.sum() >= KIND_FEWEST:
-                means[key] = weights[here].sum(), np.average(rows[here], axis=0, weights=weights[here]), here
+                means[tuple(key)] = weights[here].sum(), np.average(rows[here], axis=0, weights=weights[here]), here
         about = np.concatenate([rows[here] - mean for _, mean, here in means.values()])
         within = weighted_gaussian(about, np.concatenate([weights[here] for *_, here in means.values()]), KIND_MODES)
-        for (lenke, rank, right), (share, mean, _) in means.items():
-            said = f"{lenke}, {low:g}-{high:g} degrees, {model.levels[rank].name} {'right' if right else 'left'}"
+        for (lenke, _, apex, right), (share, mean, _) in means.items():
+            side = "right" if right else "left"
+            said = f"{TYPES[lenke]}, {low:g}-{high:g} degrees, {model.levels[apex].name} {side}"
             kinds[said] = share, replace(within, mean=mean)
     shares = np.array([share for share, _ in kinds.values()])
-    return Mixture(tuple(kinds), shares / shares.sum(), tuple(gaussian for _, gaussian in kinds.values()))
+    mixture = Mixture(tuple(kinds), shares / shares.sum(), tuple(gaussian for _, gaussian in kinds.values()))
+    drawn = [classify(model, anatomy, _settling_rows(kind, rank)) for rank, kind in enumerate(mixture.kinds)]
+    return replace(mixture, shares=settle(mixture.shares, drawn, found, weights))
 
 
-def settle(model: PoseModel, anatomy: Spine) -> PoseModel:
-    """Give kinds more or less of the whole until drawn spines have their apices as often as the films."""
-    films = film_apices(model.levels)
-    for seed in range(SETTLINGS):
-        mixture = cast(Mixture, model.mixture)
-        drawn = np.bincount(draw(model, anatomy, 6000, seed=10 + seed).apex, minlength=len(films))
-        ratio = np.where(films > 0, (films / films.sum()) / np.maximum(drawn / drawn.sum(), 1e-3), 1.0)
-        apex = [model.levels.index(parse_level(name.split(", ")[2].split()[0])) for name in mixture.names]
-        shares = mixture.shares * ratio[apex]
-        model = replace(model, mixture=replace(mixture, shares=shares / shares.sum()))
-    return model
+def _settling_rows(kind: Gaussian, seed: int) -> Float[np.ndarray, "n d"]:
+    """Spines of one kind."""
+    return kind.sample(SETTLING_DRAWS, rng=np.random.default_rng((10, seed)))
 
 
-def _film_weights(levels: Sequence[Level], sizes: np.ndarray, apex: np.ndarray) -> Float[np.ndarray, " b"]:
+def classify(model: PoseModel, anatomy: Spine, rows: Float[np.ndarray, "b d"]) -> Int[np.ndarray, "b 4"]:
+    """Lenke's type (rank), size (rank), apex (rank) and side (1: convex to the right) of spines' largest curves."""
+    tilts = measure_posture(anatomy, stack_joints(model.decode(rows), np.eye(4))).coronal
+    upper, lower, cobb = _largest_between_plates(tilts)
+    apex = _most_level(tilts.mean(axis=2), upper, lower)
+    size = np.searchsorted([low for low, *_ in SIZES], np.abs(np.rad2deg(cobb)), side="right") - 1
+    lenke = [
+        TYPES.index(_lenke(model.levels, *one)) for one in zip(tilts, upper, lower, np.abs(cobb), apex, strict=True)
+    ]
+    return np.stack([np.array(lenke), size, apex, cobb > 0], axis=1)
+
+
+def settle(
+    shares: Float[np.ndarray, " k"],
+    drawn: Sequence[Int[np.ndarray, "n 4"]],
+    films: Int[np.ndarray, "b 4"],
+    weights: Float[np.ndarray, " b"],
+) -> Float[np.ndarray, " k"]:
+    """Give kinds the shares under which what is drawn of them is of each class as often as in the films.
+
+    A kind scatters into the classes beside its own, so its share is not that of its class. Shares alone are mended by
+    expectation and maximisation, and few times only, for it sharpens chance too (Lucy 1974, Astron J 79:745).
+
+    Parameters
+    ----------
+    drawn : one array for each kind
+        Classes of spines of the kind.
+    films, weights : arrays
+        Classes of spines, and how much each of them counts.
+    """
+    counted = weights > 0
+    classes, which = np.unique(films[counted], axis=0, return_inverse=True)
+    wanted = np.bincount(which.ravel(), weights[counted]) / weights.sum()
+    falls = np.stack([(found[:, None] == classes).all(axis=2).mean(axis=0) for found in drawn])
+    for _ in range(SETTLINGS):
+        got = shares @ falls
+        shares = shares * (falls @ np.divide(wanted, got, out=np.zeros_like(got), where=got > 0))
+        shares = shares / shares.sum()
+    return shares
+
+
+def _film_weights(levels: Sequence[Level], found: Int[np.ndarray, "b 4"]) -> Float[np.ndarray, " b"]:
     """Weights that give each class of size and apex the share that it has in the films."""
     rows = read_rows(files("spinesim.pathology").joinpath("curve_patterns.csv"))
-    weights = np.zeros(len(sizes))
+    weights = np.zeros(len(found))
     for size, (_, _, films, its_class) in enumerate(SIZES):
         for row in (row for row in rows if row["major_cobb_class_deg"] == its_class):
-            here = (sizes == size) & (apex == levels.index(parse_level(row["apex_level"])))
+            here = (found[:, 1] == size) & (found[:, 2] == levels.index(parse_level(row["apex_level"])))
             weights[here] = films * float(row["share"]) / max(here.sum(), 1)
     return weights
 
@@ -209,38 +288,37 @@ def _largest_between_plates(tilts: Float[np.ndarray, "b n 2"]) -> tuple[np.ndarr
     return first[pair], last[pair], angles[np.arange(len(tilts)), pair]
 
 
-def _nod_to(spine: Spine, kyphosis: float, lordosis: float) -> Float[np.ndarray, " n"]:
-    """Forward lean of each level that gives a spine two sagittal angles: the same from every joint of a region."""
-    levels, nod = spine.levels, np.zeros(len(spine))
+def _nod_to(
+    spine: Spine, means_deg: Float[np.ndarray, " k"], joints: Float[np.ndarray, "j j"]
+) -> Float[np.ndarray, " n"]:
+    """Forward lean of each level that gives a spine the published angles: the most probable one as its joints vary."""
     posture = measure_posture(spine, np.stack([v.world_from_vertebra for v in spine])[None])
-    lean = posture.sagittal[0]
-    now = {
-        "thoracic": lean[levels.index(Level.T5), 0] - lean[levels.index(Level.T12), 1],
-        "lumbar": lean[levels.index(Level.L1), 0] - lean[levels.index(Level.L5), 1],
-    }
-    more = {"thoracic": (kyphosis - now["thoracic"]) / 7, "lumbar": (-lordosis - now["lumbar"]) / 4}
-    for rank in reversed(range(len(levels) - 1)):
-        nod[rank] = nod[rank + 1] + more[region(levels[rank])]
-    return nod
+    now = np.concatenate([angle.read(posture) for angle in ANGLES])
+    forward = np.array([angle.forward for angle in ANGLES])
+    weights = _sums(spine.levels)
+    along = joints @ weights.T
+    bends = along @ np.linalg.solve(weights @ along, forward * np.deg2rad(means_deg - now))
+    return np.append(np.cumsum(bends[::-1])[::-1], 0.0)
 
 
-def _nod_spread(levels: Sequence[Level]) -> Float[np.ndarray, "n n"]:
-    """Covariance of the levels' forward leans: of joints that vary with their neighbours of the region and alone."""
-    parts = [region(level) for level in levels[:-1]]
-    kernel, alone = fading(len(parts)), np.deg2rad(JOINT_DEG) ** 2
-    joints = np.zeros_like(kernel)
-    wanted = {
-        "thoracic": (KYPHOSIS_T5_T12[1], Level.T5, Level.T12),
-        "lumbar": (LORDOSIS_L1_L5[1], Level.L1, Level.L5),
-    }
-    for part, (sd, first, last) in wanted.items():
-        here = np.array([part == other for other in parts])
-        span = slice(levels.index(first), levels.index(last))
-        length = span.stop - span.start
-        scale = (np.deg2rad(sd) ** 2 - length * alone) / kernel[span, span].sum()
-        joints += np.outer(here, here) * scale * kernel
-    joints += alone * np.eye(len(parts))
-    return add_up(joints)
+def _joint_spread(levels: Sequence[Level], spreads_deg: Float[np.ndarray, " k"]) -> Float[np.ndarray, "j j"]:
+    """Covariance of the joints' forward nods (rad^2) under which the published angles have these spreads.
+
+    The nearest one to that of joints which vary with their neighbours of the region and alone.
+    """
+    parts = np.array([region(level) for level in levels[:-1]])
+    nods = np.array([NOD_DEG[part] for part in parts])
+    together = np.sqrt(nods**2 - ALONE_DEG**2)
+    kernel = fading(len(parts)) * (parts[:, None] == parts)
+    joints = np.outer(together, together) * kernel + ALONE_DEG**2 * np.eye(len(parts))
+    return np.deg2rad(np.deg2rad(meet_spreads(joints, _sums(levels), spreads_deg)))
+
+
+def _sums(levels: Sequence[Level]) -> Float[np.ndarray, "k j"]:
+    """Which joints each published angle is the sum of."""
+    ranks = np.arange(len(levels) - 1)
+    ends = [(levels.index(angle.upper), levels.index(angle.lower)) for angle in ANGLES]
+    return np.array([1.0 * ((ranks >= first) & (ranks < last)) for first, last in ends])
 
 
 def _turn_per_tilt(
@@ -282,59 +360,79 @@ def draw(model: PoseModel, anatomy: Spine, count: int, seed: int) -> Drawn:
     """Draw spines and measure them, their largest curve as ``find_curves`` does."""
     chains = model.sample(count, np.eye(4), rng=np.random.default_rng(seed))
     posture = measure_posture(anatomy, np.stack([chain.poses() for chain in chains]))
-    rank, tilts = posture.rank, posture.coronal.mean(axis=2)
+    tilts = posture.coronal.mean(axis=2)
     upper, lower, cobb = _largest_between_plates(posture.coronal)
     apex = _most_level(tilts, upper, lower)
-    lean = np.rad2deg(posture.sagittal)
     return Drawn(
         anatomy.levels,
         np.rad2deg(cobb),
         apex,
         tilts,
-        lean[:, rank(Level.T5), 0] - lean[:, rank(Level.T12), 1],
-        np.stack([lean[:, rank(upper), 0] - lean[:, rank(Level.T12), 1] for upper in LONGER_KYPHOSES]),
-        lean[:, rank(Level.L5), 1] - lean[:, rank(Level.L1), 0],
+        np.stack([angle.read(posture) for angle in ANGLES]),
         np.rad2deg(posture.turned[np.arange(count), apex]),
     )
 
 
-def score(model: PoseModel, anatomy: Spine, count: int) -> list[tuple[str, str, str]]:
-    """Hold drawn spines against the films and the papers: quantity, published, model."""
+def score(model: PoseModel, anatomy: Spine, count: int) -> list[tuple[str, ...]]:
+    """Hold drawn spines against the films and the papers: quantity, published, model, within."""
     drawn = draw(model, anatomy, count, seed=1)
-    shares = (5, 25, 50, 75, 95)
-    quantiles = np.percentile(np.abs(drawn.cobb_deg), shares)
-    rows = [
-        (f"major Cobb, {share} % quantile (deg)", published, f"{got:.1f}")
-        for share, published, got in zip(shares, ("11.6", "24.8", "37.2", "50.6", "70.5"), quantiles, strict=True)
-    ]
-    values = np.linalg.eigvalsh(np.cov((drawn.tilt_rad - drawn.tilt_rad.mean(axis=1, keepdims=True)).T))[::-1]
-    rows += [
-        (f"share of coronal mode {rank + 1} (%)", published, f"{100 * values[rank] / values.sum():.0f}")
-        for rank, published in enumerate(("45", "35", "11", "5"))
-    ]
-    for name, (mean, sd), got in (
-        ("kyphosis T5-T12 (deg)", KYPHOSIS_T5_T12, drawn.kyphosis_deg),
-        ("lordosis L1-L5 (deg)", LORDOSIS_L1_L5, drawn.lordosis_deg),
-    ):
-        rows.append((name, f"{mean} +- {sd}", f"{got.mean():.1f} +- {got.std():.1f}"))
-    for (upper, published), got in zip(LONGER_KYPHOSES.items(), drawn.longer_kyphoses_deg, strict=True):
-        rows.append((f"kyphosis {upper.name}-T12 (deg, not used)", published, f"{got.mean():.1f} +- {got.std():.1f}"))
-    for part, slope in drawn.rotation_per_cobb().items():
-        rows.append((f"apical rotation per Cobb, {part}", f"{ROTATION_PER_COBB[part]}", f"{slope:.2f}"))
     thoracic = drawn.apex < drawn.levels.index(Level.T12)
-    rows.append(("thoracic curves convex to the right (%)", "76", f"{100 * (drawn.cobb_deg[thoracic] > 0).mean():.0f}"))
-    films = film_apices(drawn.levels)
-    ours = np.bincount(drawn.apex, minlength=len(films)) / count
-    rows += [
-        (f"apex at {level.name} (% of major curves)", f"{100 * a / films.sum():.1f}", f"{100 * b:.1f}")
-        for level, a, b in zip(drawn.levels, films, ours, strict=True)
+    return [
+        *(
+            _held(f"major Cobb, {share} % quantile (deg)", published, np.percentile(np.abs(drawn.cobb_deg), share))
+            for share, published in COBB_QUANTILES_DEG.items()
+        ),
+        *(
+            _held(f"share of coronal mode {rank + 1} (%)", *shares)
+            for rank, shares in enumerate(zip(_mode_shares(read_tilts()[2]), drawn.mode_shares(), strict=True))
+        ),
+        *(_held_angle(angle, got) for angle, got in zip(ANGLES, drawn.angles_deg, strict=True)),
+        *(
+            _held(f"apical rotation per Cobb, {part}", ROTATION_PER_COBB[part], slope, "{:.2f}")
+            for part, slope in drawn.rotation_per_cobb().items()
+        ),
+        _held("thoracic curves convex to the right (%)", 76, 100 * (drawn.cobb_deg[thoracic] > 0).mean(), "{:.0f}"),
+        *_score_apices(film_apices(drawn.levels), np.bincount(drawn.apex, minlength=len(drawn.levels)), drawn.levels),
+    ]
+
+
+def _held(
+    quantity: str, published: float, got: float, form: str = "{:.1f}", error: float = 0.0
+) -> tuple[str, str, str, str]:
+    """One number, within a tenth of what is published or its standard error."""
+    within = abs(got - published) <= max(published / 10, error)
+    return quantity, form.format(published), form.format(got), "yes" if within else "no"
+
+
+def _held_angle(angle: Angle, got: Float[np.ndarray, " b"]) -> tuple[str, str, str, str]:
+    """A published angle seen from the side."""
+    name = f"{angle.quantity} {angle.upper.name}-{angle.lower.name} (deg)"
+    published, drawn = f"{angle.mean_deg} +- {angle.sd_deg}", f"{got.mean():.1f} +- {got.std():.1f}"
+    return name, published, drawn, held(got, angle.mean_deg, angle.sd_deg, PATIENTS)
+
+
+def _score_apices(
+    films: Float[np.ndarray, " n"], drawn: Int[np.ndarray, " n"], levels: Sequence[Level]
+) -> list[tuple[str, ...]]:
+    """How often each level is the apex of the largest curve, and whether films and drawn spines are told apart."""
+    there, ours = films / films.sum(), drawn / drawn.sum()
+    errors = np.sqrt(there * (1 - there) / films.sum())
+    rows: list[tuple[str, ...]] = [
+        _held(f"apex at {level.name} (% of major curves)", 100 * a, 100 * b, error=100 * error)
+        for level, a, b, error in zip(levels, there, ours, errors, strict=True)
         if a
     ]
     seen = films >= 5
-    expected = ours[seen] / ours[seen].sum() * films[seen].sum()
-    statistic = chisquare(films[seen], expected).statistic
-    rows.append((f"apices, chi-square ({seen.sum() - 1} free)", "", f"{statistic:.0f}"))
-    return rows
+    found = chisquare(films[seen], ours[seen] / ours[seen].sum() * films[seen].sum())
+    name = f"apices, chi-square ({seen.sum() - 1} free)"
+    verdict = f"{'not ' if found.pvalue > 0.05 else ''}told apart at 5 %"
+    return [*rows, (name, "", f"{found.statistic:.0f}", verdict)]
+
+
+def _mode_shares(tilt: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " 4"]:
+    """Shares of variance (%) of the first four modes of the levels' tilts."""
+    values = np.linalg.eigvalsh(tilt)[::-1]
+    return 100 * values[:4] / values.sum()
 
 
 def film_apices(levels: Sequence[Level]) -> Float[np.ndarray, " n"]:

@@ -65,6 +65,9 @@ def read_rows(table: Traversable) -> list[dict[str, str]]:
 
 HEADER = ("quantity", "published", "model")
 
+WITHIN = "within 10 % or the published standard error"
+"""Head of the column that says whether a number is met."""
+
 
 def ship(name: str, model: PoseModel, scores: Sequence[tuple[str, ...]], header: tuple[str, ...] = HEADER) -> None:
     """Write a model and its scores beside the recipes, and print the scores."""
@@ -73,6 +76,29 @@ def ship(name: str, model: PoseModel, scores: Sequence[tuple[str, ...]], header:
         csv.writer(stream).writerows([header, *scores])
     for row in scores:
         print(*row, sep="\t")  # noqa: T201
+
+
+def publish(name: str, model: PoseModel, scores: Sequence[tuple[str, ...]]) -> None:
+    """Ship a model whose scores say what is met, and write them as the table of its card."""
+    ship(name, model, scores, (*HEADER, WITHIN))
+    card = HERE / f"{name}.md"
+    before, begins, rest = card.read_text(encoding="utf-8").partition(f"<!-- made by build_{name}.py -->")
+    _, ends, after = rest.partition("<!-- until here -->")
+    card.write_text(f"{before}{begins}\n\n{render(scores)}\n{ends}{after}", encoding="utf-8")
+
+
+def render(scores: Sequence[Sequence[str]]) -> str:
+    """The scores as a table in Markdown, as the card has it."""
+    lines = [" | ".join((*HEADER, WITHIN)), "|".join(["---"] * 4), *(" | ".join(row) for row in scores)]
+    return "\n".join(f"| {line} |" if "---" not in line else f"|{line}|" for line in lines).replace("+-", "±") + "\n"
+
+
+def held(got: Float[np.ndarray, " b"], mean: float, sd: float, people: float) -> str:
+    """Hold drawn numbers against a published mean and SD (NaN: none): within a tenth, or within the standard error."""
+    verdicts = [("mean", abs(got.mean() - mean) <= np.fmax(abs(mean) / 10, sd / np.sqrt(people)))]
+    if np.isfinite(sd):
+        verdicts.append(("SD", abs(got.std() - sd) <= max(sd / 10, sd / np.sqrt(2 * people))))
+    return ", ".join(f"{what} {'yes' if within else 'no'}" for what, within in verdicts)
 
 
 def fading(count: int) -> Float[np.ndarray, "n n"]:
