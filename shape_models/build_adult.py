@@ -1,6 +1,6 @@
 """Recipe of the model ``adult``: C3 to S of healthy adults.
 
-python -m spinesim.shape_models.build_adult                      writes adult.npz, adult_scores.csv and adult.md's table
+python -m spinesim.shape_models.build_adult                      writes adult.npz, its scores and its card's tables
 python -m spinesim.shape_models.build_adult --centroids FOLDER   first makes its correlations of VerSe's centroids
 """
 
@@ -8,27 +8,39 @@ from __future__ import annotations
 
 import argparse
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from spinesim.anatomy.levels import USUAL, Level, parse_level, region
+from spinesim.anatomy.measure import measure_discs, sagittal_angle
 from spinesim.anatomy.vertebra import Spine
-from spinesim.shape.constraints import Posture, measure_posture
+from spinesim.shape.chain import Chain, pose_spine, stack_joints
+from spinesim.shape.constraints import measure_posture
 from spinesim.shape.latent import fit_gaussian
 from spinesim.shape.population import Spread, build_pose_model, meet_spreads
 from spinesim.shape.pose_model import PoseModel
 
+from .alignment import (  # noqa: TID251 - relative, as it must be
+    Row,
+    angles_of,
+    name_of,
+    numbers_of,
+    read_published,
+    sums_of,
+)
+from .compromise import find_mean, nearest, read_means  # noqa: TID251 - relative, as it must be
 from .published import (  # noqa: TID251 - relative, as it must be
     HERE,
-    PLATE_MM,
     add_up,
     fading,
     held,
     publish,
     published_spine,
     read_rows,
+    render,
 )
 
 LEVELS = tuple(level for level in USUAL if Level.C3 <= level <= Level.S)
@@ -41,6 +53,10 @@ CHEST_SD = 3.5
 CERVICAL_SD, LUMBAR_SD, TILT_SD, ROTATION_SD, SIZE, JOINT_MM = 4.0, 5.0, 1.3, 1.5, 0.05, 0.2
 """Assumed: what a cervical joint nods, and a lumbar one before its published spread is given to it; tilt and axial
 rotation of a level (coronal curves stay below 10 degrees); SD of the spine's length; rest of each number of a row."""
+
+CONTRADICTS = ("mean (deg)", "published (within)", "where spines keep", "nearest that they come", "held there by")
+WEDGES = ("level", "body: lower in front by (deg)", "disc below: higher in front by (deg)")
+"""Heads of the card's further tables."""
 
 MODES = 5
 """Of the correlations between joints."""
@@ -59,7 +75,13 @@ def main() -> None:
         write_correlation(correlate(joints))
         print("left out one by one: {:.1f} degrees, their mean {:.1f}".format(*leave_one_out(joints)))  # noqa: T201
     model, anatomy = build_adult()
-    publish("adult", model, score(model, anatomy, 4000))
+    scores = score(model, anatomy, 4000)
+    more = (
+        count_met(scores),
+        render(CONTRADICTS, contradict(model, anatomy)),
+        render(WEDGES, wedges_of(stand(model, anatomy))),
+    )
+    publish("adult", model, scores, more)
 
 
 def read_centroids(folder: Path) -> Float[np.ndarray, "n 24 3"]:
@@ -130,58 +152,50 @@ def read_correlation() -> Float[np.ndarray, "m m"]:
 
 def build_adult() -> tuple[PoseModel, Spine]:
     """The model, and the mean spine whose plates its angles are read with."""
-    mean, count = published_spine(LEVELS), len(LEVELS)
-    nod = add_up(joint_spread(read_correlation(), mean))
+    sd, count = joint_sd_deg(), len(LEVELS)
+    mean = find_mean(published_spine(LEVELS), rows_for("mean"), sd)
+    nod = add_up(joint_spread(read_correlation(), sd, mean))
     turn = np.deg2rad(ROTATION_SD) ** 2 * fading(count)
     spread = Spread(np.deg2rad(TILT_SD) ** 2 * fading(count), nod, turn, np.zeros((count, count)), SIZE, JOINT_MM)
     return build_pose_model(mean, spread, CASES), mean
 
 
-def joint_spread(correlation: Float[np.ndarray, "m m"], mean: Spine) -> Float[np.ndarray, "j j"]:
+def rows_for(use: str) -> list[Row]:
+    """The published rows whose mean (``mean``) or spread (``sd``) the model is built with."""
+    return [row for row in read_published() if row["used"] in (use, "both")]
+
+
+def joint_sd_deg() -> Float[np.ndarray, " j"]:
+    """What each joint nods before published spreads are given to sums, from the head down."""
+    first = {"cervical": CERVICAL_SD, "thoracic": CHEST_SD, "lumbar": LUMBAR_SD}
+    return np.array([first[region(level)] for level in LEVELS[:-1]])
+
+
+def joint_spread(
+    correlation: Float[np.ndarray, "m m"], sd_deg: Float[np.ndarray, " j"], mean: Spine
+) -> Float[np.ndarray, "j j"]:
     """Covariance of the joints' forward turns (rad^2): correlated as in the scans, as near as published spreads leave.
 
     The joint on the sacrum, which the centroids do not show, begins without correlation.
     """
-    first = {"cervical": CERVICAL_SD, "thoracic": CHEST_SD, "lumbar": LUMBAR_SD}
-    sd = np.array([first[region(level)] for level in LEVELS[:-1]])
-    whole = np.eye(len(sd))
+    whole = np.eye(len(sd_deg))
     whole[:-1, :-1] = correlation
-    rows = [row for row in read_published() if row["used"] in ("sd", "both")]
+    rows = rows_for("sd")
     weights = np.stack([sums_of(row, mean) for row in rows])
-    spreads = np.array([float(row["sd_deg"]) for row in rows])
-    return np.deg2rad(np.deg2rad(meet_spreads(whole * np.outer(sd, sd), weights, spreads)))
-
-
-def read_published() -> list[dict[str, str]]:
-    """Published angles of healthy people, a row each."""
-    return read_rows(HERE / "published_alignment.csv")
-
-
-def sums_of(row: dict[str, str], mean: Spine) -> Float[np.ndarray, " j"]:
-    """Weights of the joints' forward turns that sum up to the change of a published angle."""
-    if row["kind"] == "slope":  # what the sacrum leans, less what the line to C7 does, which is held upright
-        line = _line_to_the_sacrum(mean)
-        return -(line @ np.triu(np.ones((len(line), len(line) - 1))))
-    upper, lower = (LEVELS.index(parse_level(row[end])) for end in ("upper", "lower"))
-    ranks = np.arange(len(LEVELS) - 1)
-    return 1.0 * ((ranks >= upper) & (ranks < lower))
-
-
-def _line_to_the_sacrum(mean: Spine) -> Float[np.ndarray, " n"]:
-    """Share that each level's lean has in the lean of the line from the sacrum to C7."""
-    centres = np.array([mean[Level.S].superior.centre if v.level == Level.S else v.centre for v in mean])
-    steps = np.linalg.norm(np.diff(centres, axis=0), axis=1) * (np.arange(len(mean) - 1) >= LEVELS.index(Level.C7))
-    shares = (np.append(steps, 0.0) + np.append(0.0, steps)) / 2
-    return shares / shares.sum()
+    spreads = np.array([numbers_of(row)[1] for row in rows])
+    return np.deg2rad(np.deg2rad(meet_spreads(whole * np.outer(sd_deg, sd_deg), weights, spreads)))
 
 
 def score(model: PoseModel, anatomy: Spine, count: int) -> list[tuple[str, ...]]:
-    """Draw spines and hold their angles against published ones: quantity, published, model, within."""
-    chains = model.sample(count, np.eye(4), rng=np.random.default_rng(1))
-    posture = measure_posture(anatomy, np.stack([chain.poses() for chain in chains]))
-    rows: list[tuple[str, ...]] = [
-        _held(row, _angles(row, posture, anatomy[Level.S].depth_mm)) for row in read_published()
-    ]
+    """Draw spines and hold their angles against published ones: quantity, published, model, within.
+
+    Each spine is drawn with its opposite, so that their means are not left to chance.
+    """
+    half = model.gaussian.sample(count // 2, rng=np.random.default_rng(1))
+    joints = model.decode(np.concatenate([half, 2 * model.gaussian.mean - half]))
+    posture = measure_posture(anatomy, stack_joints(joints, np.eye(4)))
+    depth = anatomy[Level.S].depth_mm
+    rows: list[tuple[str, ...]] = [_held(row, angles_of(row, posture, depth)) for row in read_published()]
     first, last = np.triu_indices(len(LEVELS) - 1, 1)
     tilt = np.rad2deg(posture.coronal[:, :-1].mean(axis=2))
     cobb = np.abs(tilt[:, last] - tilt[:, first]).max(axis=1)
@@ -189,31 +203,57 @@ def score(model: PoseModel, anatomy: Spine, count: int) -> list[tuple[str, ...]]
     return [*rows, ("largest coronal angle, 95 % quantile (deg)", "below 10 (healthy)", f"{straight:.1f}", "")]
 
 
-def _angles(row: dict[str, str], posture: Posture, depth_mm: float) -> Float[np.ndarray, " b"]:
-    """A published angle, as drawn spines have it (degrees).
-
-    The slope of the sacrum is told from the line from the back of its plate to C7: the plumb line of who stands.
-    """
-    lean = np.rad2deg(posture.sagittal)
-    upper, lower = (posture.rank(parse_level(row[end])) for end in ("upper", "lower"))
-    if row["kind"] == "slope":
-        tilt = posture.sagittal[:, lower, :1]
-        up, forward = np.hstack([np.sin(tilt), np.cos(tilt)]), np.hstack([np.cos(tilt), -np.sin(tilt)])
-        corner = posture.centres[:, lower, 1:] + PLATE_MM * up - depth_mm / 2 * forward
-        line = posture.centres[:, posture.rank(Level.C7), 1:] - corner
-        return lean[:, lower, 0] - np.rad2deg(np.arctan2(line[:, 0], line[:, 1]))
-    kyphosis = lean[:, upper, 0] - lean[:, lower, 0 if row["kind"] == "segment" or row["lower"] == "S" else 1]
-    return kyphosis if row["quantity"] == "kyphosis" else -kyphosis
-
-
-def _held(row: dict[str, str], got: Float[np.ndarray, " b"]) -> tuple[str, ...]:
+def _held(row: Row, got: Float[np.ndarray, " b"]) -> tuple[str, ...]:
     """Hold a drawn angle against a published one: within a tenth of it, or within the standard error."""
-    mean, sd, people = (float(row[column] or "nan") for column in ("mean_deg", "sd_deg", "n"))
-    name = row["quantity"] if row["kind"] == "slope" else f"{row['quantity']} {row['upper']}-{row['lower']}"
+    mean, sd, people = numbers_of(row)
     published = f"{mean:.1f}" + (f" +- {sd:.1f}" if np.isfinite(sd) else "")
     people_of = f"{row['population']}, n = {row['n']}, {row['position']}: {row['source']}, {row['confidence']}"
     drawn = f"{got.mean():.1f} +- {got.std():.1f}"
-    return f"{name} (deg)", f"{published} ({people_of})", drawn, held(got, mean, sd, people)
+    return f"{name_of(row)} (deg)", f"{published} ({people_of})", drawn, held(got, mean, sd, people)
+
+
+def count_met(scores: Sequence[Sequence[str]]) -> str:
+    """How many of the rows of standing people are met, in a sentence."""
+    words = [row[-1] for row in scores if ", standing:" in row[1]]
+    means, sds = (
+        f"{sum(f'{what} yes' in row for row in words)} of {sum(what in row for row in words)}"
+        for what in ("mean", "SD")
+    )
+    return f"Of standing people {means} means and {sds} SDs are within.\n"
+
+
+def stand(model: PoseModel, anatomy: Spine) -> Spine:
+    """The mean spine of the model."""
+    return pose_spine(anatomy, Chain(model.levels, model.mean, np.eye(4)))
+
+
+def wedges_of(mean: Spine) -> list[tuple[str, ...]]:
+    """Wedges of bodies and discs from the side: the rows of a table."""
+    bodies = [sagittal_angle(mean, v.level, v.level) for v in mean.vertebrae[:-1]]
+    return [
+        (v.level.name, f"{np.rad2deg(body):.1f}", f"{np.rad2deg(disc.sagittal_wedge):.1f}")
+        for v, body, disc in zip(mean.vertebrae, bodies, measure_discs(mean), strict=False)
+    ]
+
+
+def contradict(model: PoseModel, anatomy: Spine) -> list[tuple[str, ...]]:
+    """Means that are aimed at and not met, and why: the rows of a table.
+
+    First how near to each of them any spine of these bodies comes that keeps all that are met; then each that is met
+    and could be given up instead, how near to it spines come that keep all others.
+    """
+    means = read_means(rows_for("mean"), stand(model, anatomy))
+    met = np.abs(means.misses(np.zeros(means.sums.shape[1]))) <= 1
+    rows: list[tuple[str, ...]] = []
+    for rank in (*np.flatnonzero(~met), *np.flatnonzero(met)):
+        others = np.arange(len(met)) != rank
+        bound = nearest(means, rank, others if met[rank] else met)
+        if bound is not None:
+            low, high = means.aims[rank] + np.array([-1, 1]) * means.tolerances[rank]
+            wanted = f"{means.aims[rank]:.1f} ({low:.1f} to {high:.1f})"
+            kept = "all others" if met[rank] else "all that are met"
+            rows.append((means.names[rank], wanted, kept, f"{bound.angle_deg:.1f}", ", ".join(bound.holding)))
+    return rows
 
 
 if __name__ == "__main__":

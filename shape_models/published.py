@@ -65,8 +65,8 @@ def read_rows(table: Traversable) -> list[dict[str, str]]:
 
 HEADER = ("quantity", "published", "model")
 
-WITHIN = "within 10 % or the published standard error"
-"""Head of the column that says whether a number is met."""
+SCORES = (*HEADER, "within 10 % or the published standard error")
+"""Head of the scores of a model that say what is met."""
 
 
 def ship(name: str, model: PoseModel, scores: Sequence[tuple[str, ...]], header: tuple[str, ...] = HEADER) -> None:
@@ -78,19 +78,20 @@ def ship(name: str, model: PoseModel, scores: Sequence[tuple[str, ...]], header:
         print(*row, sep="\t")  # noqa: T201
 
 
-def publish(name: str, model: PoseModel, scores: Sequence[tuple[str, ...]]) -> None:
-    """Ship a model whose scores say what is met, and write them as the table of its card."""
-    ship(name, model, scores, (*HEADER, WITHIN))
+def publish(name: str, model: PoseModel, scores: Sequence[tuple[str, ...]], more: Sequence[str] = ()) -> None:
+    """Ship a model whose scores say what is met, and write them as the table of its card, with what more it tells."""
+    ship(name, model, scores, SCORES)
     card = HERE / f"{name}.md"
     before, begins, rest = card.read_text(encoding="utf-8").partition(f"<!-- made by build_{name}.py -->")
     _, ends, after = rest.partition("<!-- until here -->")
-    card.write_text(f"{before}{begins}\n\n{render(scores)}\n{ends}{after}", encoding="utf-8")
+    parts = (f"{before}{begins}\n", render(SCORES, scores), *more, f"{ends}{after}")
+    card.write_text("\n".join(parts), encoding="utf-8")
 
 
-def render(scores: Sequence[Sequence[str]]) -> str:
-    """The scores as a table in Markdown, as the card has it."""
-    lines = [" | ".join((*HEADER, WITHIN)), "|".join(["---"] * 4), *(" | ".join(row) for row in scores)]
-    return "\n".join(f"| {line} |" if "---" not in line else f"|{line}|" for line in lines).replace("+-", "±") + "\n"
+def render(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, as a card has it."""
+    first, *rest = (f"| {' | '.join(row)} |".replace("+-", "±") for row in (header, *rows))
+    return "\n".join([first, "|" + "---|" * len(header), *rest]) + "\n"
 
 
 def held(got: Float[np.ndarray, " b"], mean: float, sd: float, people: float) -> str:
