@@ -47,6 +47,16 @@ def paint_case(case: Case, method: Inpainting, network: Repainting | None = None
     if before is None or after is None:
         return case
     body = (case.surroundings or find_surroundings(after)).body_on(after.grid)
+    unknown = _find_unknown(case, after, body)
+    case = replace(case, unknown=unknown)
+    if method == "none":
+        return case
+    case = _with_noise(case, before, after, unknown, body)
+    return case if network is None else repaint(case, unknown, body, network, told)
+
+
+def _find_unknown(case: Case, after: Volume, body: Bool[np.ndarray, "i j k"]) -> Unknown:
+    """What the warped CT of a case cannot know."""
     divided = {level: each.growth for level, each in carriages_of(case.proposal.plan).items() if not each.whole}
     density, labels = case.deformation.field.density(after.grid), case.after.labels
     for level, growth in divided.items():
@@ -55,12 +65,7 @@ def paint_case(case: Case, method: Inpainting, network: Repainting | None = None
             density[box][labels.voxels[box] == labels.numbers[level]] *= growth
     table = case.deformation.table
     overruled = None if table is None else table.touched
-    unknown = find_unknown(after, labels, density, case.outside, body, case.painted, divided, overruled)
-    case = replace(case, unknown=unknown)
-    if method == "none":
-        return case
-    case = _with_noise(case, before, after, unknown, body)
-    return case if network is None else repaint(case, unknown, body, network, told)
+    return find_unknown(after, labels, density, case.outside, body, case.painted, divided, overruled)
 
 
 def _with_noise(case: Case, before: Volume, after: Volume, unknown: Unknown, body: Bool[np.ndarray, "i j k"]) -> Case:
