@@ -31,12 +31,6 @@ def numbers_of(row: Row) -> tuple[float, float, float]:
     return mean, sd, people
 
 
-def mean_tolerance_deg(row: Row) -> float:
-    """How near is near enough to a mean: a tenth of it, or its standard error."""
-    mean, sd, people = numbers_of(row)
-    return float(np.fmax(abs(mean) / 10, sd / np.sqrt(people)))
-
-
 def sums_of(row: Row, mean: Spine) -> Float[np.ndarray, " j"]:
     """Weights of the joints' forward turns that sum up to the change of a published angle.
 

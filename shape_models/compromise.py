@@ -13,14 +13,8 @@ from spinesim.anatomy.levels import region
 from spinesim.anatomy.vertebra import Spine
 from spinesim.pathology.bend import Bend, bend_spine
 
-from .alignment import (  # noqa: TID251 - relative, as it must be
-    Row,
-    angle_of,
-    mean_tolerance_deg,
-    name_of,
-    numbers_of,
-    sums_of,
-)
+from .alignment import Row, angle_of, name_of, numbers_of, sums_of  # noqa: TID251 - relative, as it must be
+from .published import mean_tolerance  # noqa: TID251 - relative, as it must be
 
 RECALLED = 0.5
 """Weight of a mean that is recalled, when one that was read weighs 1 (assumed)."""
@@ -76,7 +70,7 @@ def read_means(rows: Sequence[Row], spine: Spine, turns: Float[np.ndarray, " m"]
         sums,
         now if turns is None else now - sums @ turns,
         np.array([numbers_of(row)[0] for row in rows]),
-        np.array([mean_tolerance_deg(row) for row in rows]),
+        np.array([mean_tolerance(*numbers_of(row)) for row in rows]),
         np.array([1.0 if row["confidence"] == "read" else RECALLED for row in rows]),
     )
 

@@ -94,9 +94,14 @@ def render(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([first, "|" + "---|" * len(header), *rest]) + "\n"
 
 
+def mean_tolerance(mean: float, sd: float, people: float) -> float:
+    """How near is near enough to a published mean: a tenth of it, or its standard error (SD NaN: none)."""
+    return float(np.fmax(abs(mean) / 10, sd / np.sqrt(people)))
+
+
 def held(got: Float[np.ndarray, " b"], mean: float, sd: float, people: float) -> str:
     """Hold drawn numbers against a published mean and SD (NaN: none): within a tenth, or within the standard error."""
-    verdicts = [("mean", abs(got.mean() - mean) <= np.fmax(abs(mean) / 10, sd / np.sqrt(people)))]
+    verdicts = [("mean", abs(got.mean() - mean) <= mean_tolerance(mean, sd, people))]
     if np.isfinite(sd):
         verdicts.append(("SD", abs(got.std() - sd) <= max(sd / 10, sd / np.sqrt(2 * people))))
     return ", ".join(f"{what} {'yes' if within else 'no'}" for what, within in verdicts)
