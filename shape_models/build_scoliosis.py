@@ -19,7 +19,7 @@ from spinesim.anatomy.vertebra import Spine
 from spinesim.pathology.bend import Bend, bend_spine
 from spinesim.shape.chain import stack_joints
 from spinesim.shape.constraints import Kyphosis, Posture, measure_posture
-from spinesim.shape.latent import Gaussian, Mixture, weighted_gaussian
+from spinesim.shape.latent import Mixture, facing_up, principal_gaussian, weighted_gaussian
 from spinesim.shape.population import Spread, build_pose_model, meet_spreads
 from spinesim.shape.pose_model import PoseModel
 
@@ -81,16 +81,23 @@ ROTATION_REST_DEG, SIZE, JOINT_MM = 4.0, 0.06, 0.2
 
 CALIBRATIONS, CALIBRATION_DRAWS = 3, 6000
 
-KIND_DRAWS, KIND_MODES, KIND_FEWEST = 60_000, 49, 40
-"""Spines that kinds are made of, modes of each, and spines that a kind has at least."""
+KIND_DRAWS, KIND_MODES, KIND_FEWEST, KIND_MOST = 200_000, 49, 40, 0.0025
+"""Spines that kinds are made of, modes of each, spines that a kind has at least, and share of the films that it has at
+most, where there are spines enough to part it."""
 
-SETTLINGS, SETTLING_DRAWS = 10, 1000
+SETTLINGS, SETTLING_DRAWS = 15, 1000
 """Times that the kinds' shares are mended, and spines drawn of each kind for it."""
+
+SCORED = 20_000
+"""Spines that are drawn to be held against what is published."""
 
 TYPES = (*(f"Lenke {number}" for number in range(1, 7)), "proximal")
 
 STRUCTURAL_DEG, STRUCTURAL_SHARE = 25.0, 0.7
 """A smaller curve counts as structural from this angle and share of the largest on (assumed: no films show bending)."""
+
+PATTERNS = files("spinesim.pathology").joinpath("curve_patterns.csv")
+"""How often the films have each apex, and where their curves begin and end, by size."""
 
 FILMS_BY_CLASS = {"10-25": 132, "25-40": 187, "40-60": 189, "60-100": 79}
 """Films in each class of major Cobb angle."""
@@ -111,11 +118,12 @@ The smallest class is parted evenly, and the films that are in no class are the 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """What is measured on drawn spines: the major curve's angle and apex (rank), negative when convex to the left."""
+    """What is measured on drawn spines: the major curve (its angle is negative when convex to the left) and angles."""
 
     levels: tuple[Level, ...]
     cobb_deg: Float[np.ndarray, " b"]
     apex: Int[np.ndarray, " b"]
+    ends: Int[np.ndarray, "b 2"]
     tilt_rad: Float[np.ndarray, "b n"]
     angles_deg: Float[np.ndarray, "k b"]
     apical_turn_deg: Float[np.ndarray, " b"]
@@ -138,7 +146,7 @@ def main() -> None:
     """Build the model, write it, and score it against the films."""
     model, anatomy = build_scoliosis()
     model = replace(model, mixture=find_kinds(model, anatomy))
-    publish("scoliosis", model, score(model, anatomy, count=4000))
+    publish("scoliosis", model, score(model, anatomy, SCORED))
 
 
 def read_tilts() -> tuple[tuple[Level, ...], Float[np.ndarray, " n"], Float[np.ndarray, "n n"]]:
@@ -180,47 +188,73 @@ def build_scoliosis() -> tuple[PoseModel, Spine]:
 def find_kinds(model: PoseModel, anatomy: Spine) -> Mixture:
     """Part the Gaussian into Lenke's types and the films' classes of size, in the films' proportions.
 
-    Spines are drawn from it and weighed so that size and apex of their largest curves come as often as in the films. A
-    kind has its own mean for each type, class, apex and side; those of one class share what is left (a tied mixture).
+    Spines are drawn from it and weighed so that size and apex of their largest curves come as often as in the films.
+    Those of one type, class, apex and side are a kind, or several of the same name where they are many; a kind has its
+    own mean, and those of one class share what is left (a tied mixture). Mending the shares changes how far the means
+    lie apart: what the whole varies less by then is given to what is left, so that it varies as the weighed spines do.
     """
     rows = model.gaussian.sample(KIND_DRAWS, rng=np.random.default_rng(3))
-    found = classify(model, anatomy, rows)
+    tilts = tilt_plates(model, anatomy, rows)
+    found = classify(model.levels, tilts)
     weights = _film_weights(model.levels, found)
-    kinds = {}
-    for size, (low, high, _, _) in enumerate(SIZES):
-        means = {}
-        of_size = (found[:, 1] == size) & (weights > 0)
-        for key in np.unique(found[of_size], axis=0):
-            here = of_size & (found == key).all(axis=1)
-            if here.sum() >= KIND_FEWEST:
-                means[tuple(key)] = weights[here].sum(), np.average(rows[here], axis=0, weights=weights[here]), here
-        about = np.concatenate([rows[here] - mean for _, mean, here in means.values()])
-        within = weighted_gaussian(about, np.concatenate([weights[here] for *_, here in means.values()]), KIND_MODES)
-        for (lenke, _, apex, right), (share, mean, _) in means.items():
-            side = "right" if right else "left"
-            said = f"{TYPES[lenke]}, {low:g}-{high:g} degrees, {model.levels[apex].name} {side}"
-            kinds[said] = share, replace(within, mean=mean)
-    shares = np.array([share for share, _ in kinds.values()])
-    mixture = Mixture(tuple(kinds), shares / shares.sum(), tuple(gaussian for _, gaussian in kinds.values()))
-    drawn = [classify(model, anatomy, _settling_rows(kind, rank)) for rank, kind in enumerate(mixture.kinds)]
-    return replace(mixture, shares=settle(mixture.shares, drawn, found, weights))
+    names, shares, kinds = [], [], []
+    for size in range(len(SIZES)):
+        parts = _parts_of(size, model.levels, tilts.mean(axis=2), found, weights / weights.sum())
+        means = [rows[part].mean(axis=0) for _, part in parts]
+        about = np.concatenate([rows[part] - mean for (_, part), mean in zip(parts, means, strict=True)])
+        within = weighted_gaussian(about, np.concatenate([weights[part] for _, part in parts]), KIND_MODES)
+        names += [name for name, _ in parts]
+        shares += [weights[part].sum() for _, part in parts]
+        kinds += [replace(within, mean=mean) for mean in means]
+    mixture = Mixture(tuple(names), np.array(shares) / sum(shares), tuple(kinds))
+    drawn = [kind.sample(SETTLING_DRAWS, rng=np.random.default_rng((10, rank))) for rank, kind in enumerate(kinds)]
+    falls = [classify(model.levels, tilt_plates(model, anatomy, rows)) for rows in drawn]
+    settled = replace(mixture, shares=settle(mixture.shares, falls, found, weights))
+    return widen(settled, mixture.covariance() - settled.covariance())
 
 
-def _settling_rows(kind: Gaussian, seed: int) -> Float[np.ndarray, "n d"]:
-    """Spines of one kind."""
-    return kind.sample(SETTLING_DRAWS, rng=np.random.default_rng((10, seed)))
+def tilt_plates(model: PoseModel, anatomy: Spine, rows: Float[np.ndarray, "b d"]) -> Float[np.ndarray, "b n 2"]:
+    """Tilts of the upper and lower plates of spines seen from the front (rad)."""
+    return measure_posture(anatomy, stack_joints(model.decode(rows), np.eye(4))).coronal
 
 
-def classify(model: PoseModel, anatomy: Spine, rows: Float[np.ndarray, "b d"]) -> Int[np.ndarray, "b 4"]:
+def classify(levels: Sequence[Level], tilts: Float[np.ndarray, "b n 2"]) -> Int[np.ndarray, "b 4"]:
     """Lenke's type (rank), size (rank), apex (rank) and side (1: convex to the right) of spines' largest curves."""
-    tilts = measure_posture(anatomy, stack_joints(model.decode(rows), np.eye(4))).coronal
     upper, lower, cobb = _largest_between_plates(tilts)
     apex = _most_level(tilts.mean(axis=2), upper, lower)
     size = np.searchsorted([low for low, *_ in SIZES], np.abs(np.rad2deg(cobb)), side="right") - 1
-    lenke = [
-        TYPES.index(_lenke(model.levels, *one)) for one in zip(tilts, upper, lower, np.abs(cobb), apex, strict=True)
-    ]
+    lenke = [TYPES.index(_lenke(levels, *one)) for one in zip(tilts, upper, lower, np.abs(cobb), apex, strict=True)]
     return np.stack([np.array(lenke), size, apex, cobb > 0], axis=1)
+
+
+def _parts_of(
+    size: int,
+    levels: Sequence[Level],
+    tilts: Float[np.ndarray, "b n"],
+    found: Int[np.ndarray, "b 4"],
+    shares: Float[np.ndarray, " b"],
+) -> list[tuple[str, Int[np.ndarray, " n"]]]:
+    """Kinds of one size: what each is called, and the ranks of its spines."""
+    of_size = (found[:, 1] == size) & (shares > 0)
+    low, high, *_ = SIZES[size]
+    parts = []
+    for lenke, _, apex, right in np.unique(found[of_size], axis=0):
+        here = np.flatnonzero(of_size & (found == (lenke, size, apex, right)).all(axis=1))
+        name = f"{TYPES[lenke]}, {low:g}-{high:g} degrees, {levels[apex].name} {'right' if right else 'left'}"
+        if len(here) >= KIND_FEWEST:
+            parts += [(name, here[part]) for part in halve(tilts[here], shares[here].sum())]
+    return parts
+
+
+def halve(tilts: Float[np.ndarray, "b n"], share: float) -> list[Int[np.ndarray, " n"]]:
+    """Halve spines along the widest direction of their tilts until no part has more than its share: their ranks."""
+    if share <= KIND_MOST or len(tilts) < 2 * KIND_FEWEST:
+        return [np.arange(len(tilts))]
+    off = tilts - tilts.mean(axis=1, keepdims=True)
+    off = off - off.mean(axis=0)
+    widest = facing_up(np.linalg.eigh(off.T @ off)[1][:, -1:])
+    halves = np.array_split(np.argsort((off @ widest)[:, 0], kind="stable"), 2)
+    return [half[part] for half in halves for part in halve(tilts[half], share / 2)]
 
 
 def settle(
@@ -252,9 +286,15 @@ def settle(
     return shares
 
 
+def widen(mixture: Mixture, by: Float[np.ndarray, "d d"]) -> Mixture:
+    """Let what is left in each kind vary by more, or by less where a covariance is negative, but not by less than 0."""
+    tied = {id(kind.modes): principal_gaussian(kind.mean, kind.covariance() + by, KIND_MODES) for kind in mixture.kinds}
+    return replace(mixture, kinds=tuple(replace(tied[id(kind.modes)], mean=kind.mean) for kind in mixture.kinds))
+
+
 def _film_weights(levels: Sequence[Level], found: Int[np.ndarray, "b 4"]) -> Float[np.ndarray, " b"]:
     """Weights that give each class of size and apex the share that it has in the films."""
-    rows = read_rows(files("spinesim.pathology").joinpath("curve_patterns.csv"))
+    rows = read_rows(PATTERNS)
     weights = np.zeros(len(found))
     for size, (_, _, films, its_class) in enumerate(SIZES):
         for row in (row for row in rows if row["major_cobb_class_deg"] == its_class):
@@ -367,6 +407,7 @@ def draw(model: PoseModel, anatomy: Spine, count: int, seed: int) -> Drawn:
         anatomy.levels,
         np.rad2deg(cobb),
         apex,
+        np.stack([upper, lower], axis=1),
         tilts,
         np.stack([angle.read(posture) for angle in ANGLES]),
         np.rad2deg(posture.turned[np.arange(count), apex]),
@@ -393,6 +434,7 @@ def score(model: PoseModel, anatomy: Spine, count: int) -> list[tuple[str, ...]]
         ),
         _held("thoracic curves convex to the right (%)", 76, 100 * (drawn.cobb_deg[thoracic] > 0).mean(), "{:.0f}"),
         *_score_apices(film_apices(drawn.levels), np.bincount(drawn.apex, minlength=len(drawn.levels)), drawn.levels),
+        *_score_ends(drawn),
     ]
 
 
@@ -429,6 +471,25 @@ def _score_apices(
     return [*rows, (name, "", f"{found.statistic:.0f}", verdict)]
 
 
+def _score_ends(drawn: Drawn) -> list[tuple[str, ...]]:
+    """Where major curves of a size and an apex begin and end, by their medians, each as often as the films have it."""
+    ours, films, counts = [], [], []
+    for row in read_rows(PATTERNS):
+        low, high = map(float, row["major_cobb_class_deg"].split("-"))
+        size = (np.abs(drawn.cobb_deg) >= low) & (np.abs(drawn.cobb_deg) < high)
+        here = size & (drawn.apex == drawn.levels.index(parse_level(row["apex_level"])))
+        ours.append(np.median(drawn.ends[here], axis=0))
+        films.append([drawn.levels.index(parse_level(row[f"{end}_end_median"])) for end in ("upper", "lower")])
+        counts.append(FILMS_BY_CLASS[row["major_cobb_class_deg"]] * float(row["share"]))
+    share = np.array(counts) / sum(counts)
+    published, got = (share @ (1 + np.ptp(ends, axis=1)) for ends in (np.array(films), np.array(ours)))
+    near = 100 * share @ (np.abs(np.array(ours) - films) <= 1).all(axis=1)
+    return [
+        _held("levels of major curves, mean of their medians by size and apex", published, got),
+        ("films of whose size and apex both median ends are within one level (%)", "", f"{near:.0f}", ""),
+    ]
+
+
 def _mode_shares(tilt: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " 4"]:
     """Shares of variance (%) of the first four modes of the levels' tilts."""
     values = np.linalg.eigvalsh(tilt)[::-1]
@@ -438,7 +499,7 @@ def _mode_shares(tilt: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " 4"]:
 def film_apices(levels: Sequence[Level]) -> Float[np.ndarray, " n"]:
     """Films whose major curve has its apex at each level."""
     counts = np.zeros(len(levels))
-    for row in read_rows(files("spinesim.pathology").joinpath("curve_patterns.csv")):
+    for row in read_rows(PATTERNS):
         count = FILMS_BY_CLASS[row["major_cobb_class_deg"]] * float(row["share"])
         counts[levels.index(parse_level(row["apex_level"]))] += count
     return counts

@@ -152,7 +152,7 @@ def facing_up(modes: Float[np.ndarray, "d q"]) -> Float[np.ndarray, "d q"]:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Kinds of rows, each a Gaussian with a name and a share; the shares sum up to 1."""
+    """Kinds of rows, each a Gaussian with a name, which several may have, and a share; the shares sum up to 1."""
 
     names: tuple[str, ...]
     shares: Float[np.ndarray, " k"]
@@ -174,6 +174,13 @@ class Mixture:
         picked = tuple(self.kinds[rank] for rank in chosen)
         return Mixture(tuple(self.names[rank] for rank in chosen), shares / shares.sum(), picked)
 
+    def covariance(self) -> Float[np.ndarray, "d d"]:
+        """The whole covariance: how far the kinds' means lie apart, and what is left in each."""
+        means = np.stack([kind.mean for kind in self.kinds])
+        off = means - self.shares @ means
+        left = np.stack([kind.covariance() for kind in self.kinds])
+        return (off.T * self.shares) @ off + np.tensordot(self.shares, left, axes=1)
+
     def sample(self, count: int, *, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
         """Draw rows, noise included."""
         drawn = rng.choice(len(self.kinds), size=count, p=self.shares)
@@ -189,15 +196,20 @@ class Mixture:
 
 
 def weighted_gaussian(rows: Float[np.ndarray, "n d"], weights: Float[np.ndarray, " n"], modes: int) -> Gaussian:
-    """The Gaussian of weighted rows, with some modes; what they leave goes into the noise.
-
-    Tipping & Bishop 1999, eq. 7 and 8, with the weighted mean and covariance.
-    """
+    """The Gaussian of weighted rows, with some modes; what they leave goes into the noise."""
     share = weights / weights.sum()
     mean = share @ rows
     off = rows - mean
-    values, vectors = np.linalg.eigh((off.T * share) @ off)
-    values, vectors = values[::-1], vectors[:, ::-1]
+    return principal_gaussian(mean, (off.T * share) @ off, modes)
+
+
+def principal_gaussian(mean: Float[np.ndarray, " d"], covariance: Float[np.ndarray, "d d"], modes: int) -> Gaussian:
+    """The Gaussian of a mean and a covariance, with its widest modes; what they leave goes into the noise.
+
+    Tipping & Bishop 1999, eq. 7 and 8. Directions of negative variance count as having none.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
     noise = float(values[modes:].mean())
     kept = vectors[:, :modes] * np.sqrt(np.maximum(values[:modes] - noise, 0.0))
     return Gaussian(mean, facing_up(kept), noise)
