@@ -129,6 +129,8 @@ def score(
     (lower is better), specificity the distance of samples to the nearest case (lower is better); Davies 2002, Styner
     2003. Lengths are mean distances of vertebrae's centres, angles those between vertebrae, after alignment. Of a
     morphology model all its modes are scored, group by group, in mean distances of corresponding vertices.
+
+    A shipped model (adult, scoliosis, morphology) is named: it holds no cases, so its scores are those of its card.
     """
     import numpy as np
 
@@ -137,8 +139,12 @@ def score(
     from spinesim.shape.fitting import read_fit
     from spinesim.shape.morphology_file import is_morphology
     from spinesim.shape.scores import score_model
+    from spinesim.shape.shipped import read_shipped_scores
 
     check_names([csv_file, png_file], inputs=[model, report])
+    if not model.exists() and (shipped := read_shipped_scores(str(model))) is not None:
+        _tell_shipped(model, shipped, csv_file, png_file, quiet)
+        return
     rng = np.random.default_rng(seed)
     given = {key: value for key, value in options.items() if value is not None}
     if is_morphology(model):
@@ -153,6 +159,24 @@ def score(
         draw_scores(scores, png_file)
     if not quiet:
         click.echo("\n".join(_score_lines(scores.rows())))
+
+
+def _tell_shipped(
+    model: Path, rows: list[dict[str, str]], csv_file: Path | None, png_file: Path | None, quiet: bool
+) -> None:
+    """The scores that a shipped model came with, a column as wide as its longest cell."""
+    from spinesim.anatomy.report import write_csv
+    from spinesim.errors import ConfigError
+
+    if png_file:
+        raise ConfigError(f"--png: expected a model that 'shape fit' wrote, got {model}, which ships; take --csv")
+    if csv_file:
+        write_csv(rows, csv_file)
+    if not quiet:
+        table = [list(rows[0]), *(list(row.values()) for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        for line in table:
+            click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _score_morphology(

@@ -35,6 +35,7 @@ from .compromise import find_mean, nearest, read_means  # noqa: TID251 - relativ
 from .published import (  # noqa: TID251 - relative, as it must be
     HERE,
     add_up,
+    compactness,
     fading,
     held,
     publish,
@@ -200,7 +201,8 @@ def score(model: PoseModel, anatomy: Spine, count: int) -> list[tuple[str, ...]]
     tilt = np.rad2deg(posture.coronal[:, :-1].mean(axis=2))
     cobb = np.abs(tilt[:, last] - tilt[:, first]).max(axis=1)
     straight = float(np.quantile(cobb, 0.95))
-    return [*rows, ("largest coronal angle, 95 % quantile (deg)", "below 10 (healthy)", f"{straight:.1f}", "")]
+    rows.append(("largest coronal angle, 95 % quantile (deg)", "below 10 (healthy)", f"{straight:.1f}", ""))
+    return [*rows, *compactness(model)]
 
 
 def _held(row: Row, got: Float[np.ndarray, " b"]) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from spinesim.shape.pose_model import PoseModel
 from .published import (  # noqa: TID251 - relative, as it must be
     HERE,
     add_up,
+    compactness,
     fading,
     held,
     publish,
@@ -435,6 +436,7 @@ def score(model: PoseModel, anatomy: Spine, count: int) -> list[tuple[str, ...]]
         _held("thoracic curves convex to the right (%)", 76, 100 * (drawn.cobb_deg[thoracic] > 0).mean(), "{:.0f}"),
         *_score_apices(film_apices(drawn.levels), np.bincount(drawn.apex, minlength=len(drawn.levels)), drawn.levels),
         *_score_ends(drawn),
+        *compactness(model),
     ]
 
 

@@ -107,6 +107,13 @@ def held(got: Float[np.ndarray, " b"], mean: float, sd: float, people: float) ->
     return ", ".join(f"{what} {'yes' if within else 'no'}" for what, within in verdicts)
 
 
+def compactness(model: PoseModel) -> list[tuple[str, str, str, str]]:
+    """Rows of the scores: what share of the variance the first modes of a model tell."""
+    shares = 100 * np.cumsum(model.gaussian.explained())
+    counts = {"1 mode": 1, "5 modes": 5, "10 modes": 10, "20 modes": 20}
+    return [(f"share of the variance in {name} (%)", "", f"{shares[n - 1]:.1f}", "") for name, n in counts.items()]
+
+
 def fading(count: int) -> Float[np.ndarray, "n n"]:
     """Correlation of neighbours that fades over ``REACH`` levels."""
     apart = np.subtract.outer(np.arange(count), np.arange(count))

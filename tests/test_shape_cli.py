@@ -32,6 +32,7 @@ from spinesim.shape.pose_model import PoseModel, fit_pose_model
 from spinesim.shape.samples import derived_angles, sample_spines, stand_up
 from spinesim.shape.scores import compare_poses, measure_compactness, score_model
 
+RECIPES = Path(__file__).resolve().parents[1] / "shape_models"
 LEVELS = [Level[name] for name in ("T6", "T7", "T8", "T9", "T10", "T11", "T12", "L1")]
 
 
@@ -116,6 +117,25 @@ def test_sample_show_and_score_write_their_files(fitted, tmp_path):
 def read_table(path):
     with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize("name", ["adult", "scoliosis", "morphology"])
+def test_a_shipped_model_is_scored_by_name_with_what_its_card_lists(name, tmp_path):
+    done = run("score", name, "--csv", tmp_path / "scores.csv")
+    shipped = read_table(RECIPES.joinpath(f"{name}_scores.csv"))
+    assert done.exit_code == 0 and read_table(tmp_path / "scores.csv") == shipped
+    assert [line.split() for line in done.output.splitlines()] == [
+        " ".join(row).split() for row in (shipped[0].keys(), *(row.values() for row in shipped))
+    ]
+    refused = run("score", name, "--png", tmp_path / "scores.png")
+    assert refused.exit_code == 2 and f"got {name}, which ships; take --csv" in refused.stderr
+
+
+def test_a_file_of_a_shipped_models_name_goes_before_it(fitted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("scoliosis").write_bytes(fitted[0].read_bytes())
+    done = run("score", "scoliosis")
+    assert done.exit_code == 2 and "expected the report that 'shape fit' wrote" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -26,6 +27,14 @@ def read_shipped_morphology() -> tuple[MorphologyModel, ...]:
     """Read the shipped morphology model: one for each group of levels, from the head down."""
     with as_file(files("spinesim.shape_models").joinpath(f"{MORPHOLOGY}.npz")) as path:
         return read_morphology(path)
+
+
+def read_shipped_scores(name: str) -> list[dict[str, str]] | None:
+    """Read the scores that a shipped model came with, as its card lists them; None where it is no such name."""
+    if name not in (*shipped_models(), MORPHOLOGY):
+        return None
+    text = files("spinesim.shape_models").joinpath(f"{name}_scores.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
 
 
 def read_shipped_model(name: str) -> PoseModel:
