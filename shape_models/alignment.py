@@ -15,6 +15,10 @@ Row = dict[str, str]
 """A row of ``published_alignment.csv``."""
 
 
+LANDMARKS = {"kyphosis": ("T3", "T11"), "lordosis": ("L1", "L5")}
+"""Where the apices of the two curves are looked for."""
+
+
 def read_published() -> list[Row]:
     """Published angles of healthy people, a row each."""
     return read_rows(HERE / "published_alignment.csv")
@@ -73,10 +77,35 @@ def angles_of(row: Row, posture: Posture, depth_mm: float) -> Float[np.ndarray, 
     lean = np.rad2deg(posture.sagittal)
     upper, lower = (posture.rank(parse_level(row[end])) for end in ("upper", "lower"))
     if row["kind"] == "slope":
-        tilt = posture.sagittal[:, lower, :1]
-        up, forward = np.hstack([np.sin(tilt), np.cos(tilt)]), np.hstack([np.cos(tilt), -np.sin(tilt)])
-        corner = posture.centres[:, lower, 1:] + PLATE_MM * up - depth_mm / 2 * forward
-        line = posture.centres[:, posture.rank(Level.C7), 1:] - corner
-        return lean[:, lower, 0] - np.rad2deg(np.arctan2(line[:, 0], line[:, 1]))
+        return lean[:, lower, 0] - np.rad2deg(_plumb(posture, depth_mm))
     plate = 0 if row["kind"] == "segment" or row["lower"] == "S" else 1
     return _sign(row) * (lean[:, upper, 0] - lean[:, lower, plate])
+
+
+def _plumb(posture: Posture, depth_mm: float) -> Float[np.ndarray, " b"]:
+    """How far the line from the back of the sacrum's plate to C7 leans forward (rad)."""
+    sacrum = posture.rank(Level.S)
+    tilt = posture.sagittal[:, sacrum, :1]
+    up, forward = np.hstack([np.sin(tilt), np.cos(tilt)]), np.hstack([np.cos(tilt), -np.sin(tilt)])
+    corner = posture.centres[:, sacrum, 1:] + PLATE_MM * up - depth_mm / 2 * forward
+    line = posture.centres[:, posture.rank(Level.C7), 1:] - corner
+    return np.arctan2(line[:, 0], line[:, 1])
+
+
+def greatest_of(quantity: str, posture: Posture) -> Float[np.ndarray, " b"]:
+    """The greatest kyphosis or lordosis of drawn spines between any two plates from T1 to the sacrum (degrees)."""
+    lean = np.rad2deg(posture.sagittal[:, posture.rank(Level.T1) :])
+    first, last = np.triu_indices(lean.shape[1])
+    lower = lean[:, :, 1].copy()
+    lower[:, -1] = lean[:, -1, 0]  # of the sacrum its plate
+    return ((-1 if quantity == "lordosis" else 1) * (lean[:, first, 0] - lower[:, last])).max(axis=1)
+
+
+def landmarks_of(spine: Spine) -> dict[str, Level]:
+    """Apices of the two curves (levels that stand as the plumb line does), and where one turns into the other."""
+    posture = measure_posture(spine, np.stack([v.world_from_vertebra for v in spine])[None])
+    lean = posture.sagittal[0].mean(axis=1) - _plumb(posture, spine[Level.S].depth_mm)[0]
+    ranks = {part: [spine.levels.index(Level[name]) for name in ends] for part, ends in LANDMARKS.items()}
+    chest, loins = (min(range(first, last + 1), key=lambda rank: abs(lean[rank])) for first, last in ranks.values())
+    turn = chest + int(lean[chest : loins + 1].argmin())
+    return {"kyphosis": spine.levels[chest], "lordosis": spine.levels[loins], "inflection": spine.levels[turn]}

@@ -18,7 +18,7 @@ from spinesim.anatomy.levels import USUAL, Level, parse_level, region
 from spinesim.anatomy.measure import measure_discs, sagittal_angle
 from spinesim.anatomy.vertebra import Spine
 from spinesim.shape.chain import Chain, pose_spine, stack_joints
-from spinesim.shape.constraints import measure_posture
+from spinesim.shape.constraints import Posture, measure_posture
 from spinesim.shape.latent import fit_gaussian
 from spinesim.shape.population import Spread, build_pose_model, meet_spreads
 from spinesim.shape.pose_model import PoseModel
@@ -26,6 +26,8 @@ from spinesim.shape.pose_model import PoseModel
 from .alignment import (  # noqa: TID251 - relative, as it must be
     Row,
     angles_of,
+    greatest_of,
+    landmarks_of,
     name_of,
     numbers_of,
     read_published,
@@ -34,6 +36,7 @@ from .alignment import (  # noqa: TID251 - relative, as it must be
 from .compromise import find_mean, nearest, read_means  # noqa: TID251 - relative, as it must be
 from .published import (  # noqa: TID251 - relative, as it must be
     HERE,
+    SCORES,
     add_up,
     compactness,
     fading,
@@ -57,7 +60,25 @@ rotation of a level (coronal curves stay below 10 degrees); SD of the spine's le
 
 CONTRADICTS = ("mean (deg)", "published (within)", "where spines keep", "nearest that they come", "held there by")
 WEDGES = ("level", "body: lower in front by (deg)", "disc below: higher in front by (deg)")
+PROFILE = SCORES
 """Heads of the card's further tables."""
+
+GREATEST = (
+    ("kyphosis", 53.8, 10.1, 149, "Boulay 2006 Eur Spine J 15:415-422"),
+    ("lordosis", 60.0, 10.0, 300, "Vialle 2005 J Bone Joint Surg Am 87:260-267"),
+    ("lordosis", 66.4, 9.5, 149, "Boulay 2006 Eur Spine J 15:415-422"),
+)
+"""Published greatest angles between any two plates: mean and SD (degrees), people, source. None is aimed at."""
+
+PLACES = (
+    ("apex of the kyphosis", "T7", (Level.T6, Level.T9)),
+    ("apex of the lordosis", "L4", (Level.L3, Level.L4)),
+    ("inflection", "T12-L1", (Level.T11, Level.L3)),
+)
+"""Where textbooks have apices and inflection of a standing spine, and between which levels they are usual."""
+
+DRAWN = 4000
+"""Spines that are held against what is published, half of them the others' opposites."""
 
 MODES = 5
 """Of the correlations between joints."""
@@ -76,11 +97,12 @@ def main() -> None:
         write_correlation(correlate(joints))
         print("left out one by one: {:.1f} degrees, their mean {:.1f}".format(*leave_one_out(joints)))  # noqa: T201
     model, anatomy = build_adult()
-    scores = score(model, anatomy, 4000)
+    scores = score(model, anatomy, DRAWN)
     more = (
         count_met(scores),
         render(CONTRADICTS, contradict(model, anatomy)),
         render(WEDGES, wedges_of(stand(model, anatomy))),
+        render(PROFILE, profile_of(model, anatomy)),
     )
     publish("adult", model, scores, more)
 
@@ -188,13 +210,8 @@ def joint_spread(
 
 
 def score(model: PoseModel, anatomy: Spine, count: int) -> list[tuple[str, ...]]:
-    """Draw spines and hold their angles against published ones: quantity, published, model, within.
-
-    Each spine is drawn with its opposite, so that their means are not left to chance.
-    """
-    half = model.gaussian.sample(count // 2, rng=np.random.default_rng(1))
-    joints = model.decode(np.concatenate([half, 2 * model.gaussian.mean - half]))
-    posture = measure_posture(anatomy, stack_joints(joints, np.eye(4)))
+    """Draw spines and hold their angles against published ones: quantity, published, model, within."""
+    posture = _draw(model, anatomy, count)
     depth = anatomy[Level.S].depth_mm
     rows: list[tuple[str, ...]] = [_held(row, angles_of(row, posture, depth)) for row in read_published()]
     first, last = np.triu_indices(len(LEVELS) - 1, 1)
@@ -203,6 +220,13 @@ def score(model: PoseModel, anatomy: Spine, count: int) -> list[tuple[str, ...]]
     straight = float(np.quantile(cobb, 0.95))
     rows.append(("largest coronal angle, 95 % quantile (deg)", "below 10 (healthy)", f"{straight:.1f}", ""))
     return [*rows, *compactness(model)]
+
+
+def _draw(model: PoseModel, anatomy: Spine, count: int) -> Posture:
+    """Draw spines, each with its opposite, so that their means are not left to chance."""
+    half = model.gaussian.sample(count // 2, rng=np.random.default_rng(1))
+    joints = model.decode(np.concatenate([half, 2 * model.gaussian.mean - half]))
+    return measure_posture(anatomy, stack_joints(joints, np.eye(4)))
 
 
 def _held(row: Row, got: Float[np.ndarray, " b"]) -> tuple[str, ...]:
@@ -227,6 +251,22 @@ def count_met(scores: Sequence[Sequence[str]]) -> str:
 def stand(model: PoseModel, anatomy: Spine) -> Spine:
     """The mean spine of the model."""
     return pose_spine(anatomy, Chain(model.levels, model.mean, np.eye(4)))
+
+
+def profile_of(model: PoseModel, anatomy: Spine) -> list[tuple[str, ...]]:
+    """What is told of whole curves: their greatest angles in drawn spines, apices and inflection of the mean spine."""
+    posture = _draw(model, anatomy, DRAWN)
+    rows: list[tuple[str, ...]] = []
+    for quantity, mean, sd, people, source in GREATEST:
+        got = greatest_of(quantity, posture)
+        published = f"{mean:.1f} +- {sd:.1f} (healthy adults, n = {people}, standing: {source}, recalled)"
+        within = held(got, mean, sd, people)
+        rows.append((f"greatest {quantity} (deg)", published, f"{got.mean():.1f} +- {got.std():.1f}", within))
+    found = landmarks_of(stand(model, anatomy))
+    for (name, usual, (first, last)), level in zip(PLACES, found.values(), strict=True):
+        within = "yes" if first <= level <= last else "no"
+        rows.append((name, f"{usual} ({first.name} to {last.name}; textbooks, recalled)", level.name, within))
+    return rows
 
 
 def wedges_of(mean: Spine) -> list[tuple[str, ...]]:

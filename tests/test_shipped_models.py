@@ -15,14 +15,15 @@ from numpy.testing import assert_allclose, assert_array_equal
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.measure import sagittal_angle
 from spinesim.errors import ConfigError
+from spinesim.shape.constraints import measure_posture
 from spinesim.shape.latent import Gaussian, Mixture
 from spinesim.shape.model_file import write_pose_model
 from spinesim.shape.population import meet_spreads
 from spinesim.shape.shipped import read_shipped_model, shipped_models
 
-RECIPE, ADULT, COMPROMISE, SHARED = (
+RECIPE, ADULT, ALIGNMENT, COMPROMISE, SHARED = (
     import_module(f"spinesim.shape_models.{name}")
-    for name in ("build_scoliosis", "build_adult", "compromise", "published")
+    for name in ("build_scoliosis", "build_adult", "alignment", "compromise", "published")
 )
 CENTROIDS = Path(__file__).resolve().parents[2] / "shared" / "data" / "verse_cc-by-sa"
 
@@ -211,6 +212,24 @@ def test_the_card_of_the_adults_tells_what_contradicts_and_the_wedges_of_the_mea
     assert ADULT.count_met(scores) in card
     assert SHARED.render(ADULT.CONTRADICTS, contradictions) in card
     assert SHARED.render(ADULT.WEDGES, ADULT.wedges_of(mean)) in card
+
+
+def test_whole_curves_of_adults_are_where_and_as_great_as_published_though_nothing_is_fitted_to_them():
+    """Vialle 2005, Boulay 2006; textbooks. The two greatest lordoses are 6.4 degrees apart."""
+    model, anatomy = read_shipped_model("adult"), ADULT.published_spine(ADULT.LEVELS)
+    rows = ADULT.profile_of(model, anatomy)
+    verdicts = ["mean yes, SD no", "mean yes, SD yes", "mean no, SD yes", *["yes"] * 3]
+    assert [row[3] for row in rows] == verdicts
+    assert SHARED.render(ADULT.PROFILE, rows) in ADULT.HERE.joinpath("adult.md").read_text(encoding="utf-8")
+
+
+def test_the_greatest_angles_of_a_spine_are_those_between_its_steepest_plates(adults):
+    posture = measure_posture(adults[0], np.stack([v.world_from_vertebra for v in adults[0]])[None])
+    levels = [level for level in ADULT.LEVELS if level >= Level.T1]
+    pairs = [(upper, lower) for rank, upper in enumerate(levels[:-1]) for lower in levels[rank:]]
+    angles = np.rad2deg([sagittal_angle(adults[0], *pair) for pair in pairs])
+    assert ALIGNMENT.greatest_of("kyphosis", posture)[0] == pytest.approx(angles.max())
+    assert ALIGNMENT.greatest_of("lordosis", posture)[0] == pytest.approx(-angles.min())
 
 
 def test_the_mean_adult_keeps_the_published_wedges_of_bodies(adults):
