@@ -14,6 +14,7 @@ from scipy.stats import multivariate_normal
 from spinesim.anatomy.curves import coronal_tilt
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.locate import estimate_spine
+from spinesim.anatomy.measure import sagittal_angle
 from spinesim.anatomy.vertebra import Spine
 from spinesim.errors import ConfigError, GeometryError, PathologyError
 from spinesim.shape.chain import Chain, measure_chain, pose_spine
@@ -121,6 +122,10 @@ def test_what_is_asked_is_measured_on_the_posed_spine(model, spine):
         axes = bent.patient_axes
         tilt = coronal_tilt(bent[Level.L1].inferior, axes) - coronal_tilt(bent[Level.T7].superior, axes)
         assert np.rad2deg(tilt) == pytest.approx(40.0, abs=0.1)
+        assert np.rad2deg(sagittal_angle(bent, Level.T6, Level.T12)) == pytest.approx(25.0, abs=0.1)
+        across, _, up = axes.T @ (bent[Level.T7].centre - bent[Level.L1].centre)
+        apex = np.mean([coronal_tilt(plate, axes) for plate in (bent[Level.T10].superior, bent[Level.T10].inferior)])
+        assert np.rad2deg(apex - np.arctan2(across, up)) == pytest.approx(0.0, abs=0.1)
         turn = axes.T @ bent[Level.T10].axes[:, 1]
         assert np.rad2deg(np.arctan2(turn[0], turn[1])) == pytest.approx(8.0, abs=0.1)
         assert abs((bent[Level.T6].centre - bent[Level.L1].centre) @ axes[:, 0]) < 0.1
