@@ -44,10 +44,8 @@ def keep_promises(case) -> None:
     for level, (rms, volume) in bone_fidelity(case).items():
         assert level not in rigid & whole or rms <= 0.1
         assert level not in whole or abs(volume - 1) <= 0.02
-    for (
-        vertebra
-    ) in case.before_spine:  # of a body that hangs half over the plate below, the rim presses into that plate
-        assert body_rms(case, vertebra) <= (0.1 if slip.slip_percent <= 30 else 0.3)
+    for vertebra in case.before_spine:
+        assert body_rms(case, vertebra) <= 0.1
     assert set(case.after.labels.present) == set(case.before.labels.present)
 
 
@@ -95,11 +93,12 @@ def test_every_slip_measures_as_it_was_asked(lumbar, asked):
 
 
 @pytest.mark.slow
-def test_a_real_level_slips_as_asked():
+@pytest.mark.parametrize(("level", "percent"), [("L2", 20), ("L3", 60)])
+def test_a_real_level_slips_as_asked(level, percent):
     file = REAL / "verse_cc-by-sa" / "sub-verse004_seg-vert_msk.nii.gz"
     if not file.is_file():
         pytest.skip("verse004 is not here (../shared/data)")
-    keep_promises(simulate(Scan(read_labels(file)), Spondylolisthesis(level="L2", slip_percent=20)))
+    keep_promises(simulate(Scan(read_labels(file)), Spondylolisthesis(level=level, slip_percent=percent)))
 
 
 def test_healthy_levels_stand_on_each_other(lumbar):
