@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scipy import ndimage
 
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.locate import estimate_spine
@@ -71,6 +72,18 @@ def test_an_isthmic_slip_leaves_the_back_of_the_arch_behind_with_its_label(lumba
     tips = [(lumbar.grid.to_world(bone) @ forward).min() for bone in bones]
     assert tips[1] == pytest.approx(tips[0], abs=2.0)
     assert len(bones[1]) == pytest.approx(len(bones[0]), rel=0.05)
+    smears = [dense_beside_bones(scan, spine[Level.L5]) for scan in (case.before, case.after)]
+    assert smears[1] < 1.5 * smears[0]
+
+
+def dense_beside_bones(scan, vertebra) -> int:
+    """Voxels around an arch that are as dense as bone, and neither bone nor next to it: what a sheared layer draws."""
+    free = ndimage.binary_erosion(~np.isin(scan.labels.voxels, list(scan.labels.levels)))
+    dense = np.argwhere(free & (scan.image.hu(scan.image.voxels) > 200))
+    places = (scan.grid.to_world(dense.astype(float)) - vertebra.centre) @ vertebra.axes
+    across, along, up = places.T
+    near = (np.abs(across) < 20) & (np.abs(along - vertebra.back_mm + 10) < 40) & (np.abs(up) < 25)
+    return int(np.count_nonzero(near))
 
 
 def test_a_lean_into_the_level_below_is_refused(lumbar):

@@ -54,6 +54,9 @@ process, and goes with the body."""
 GAP_MM, GAP_HU = 2.0, 40.0
 """Width of the defect, which belongs to neither side, and what fills it as it opens (fibrous tissue; assumed)."""
 
+SHEARED = 2.0
+"""Between pieces that slide along each other, what is drawn out to more than so many times its length is scar."""
+
 FACETS_BEHIND_MM, FACETS_ASIDE_MM, FACETS_OVER_MM = 3.0, 4.0, 3.0
 """The facets of a joint lie so far behind the bodies and beside the middle, and begin so far before the plate
 (assumed)."""
@@ -236,6 +239,7 @@ def _(slip: Spondylolisthesis, spine: Spine, aim: Goals, seed: int = 0) -> Propo
         anchors.append(Anchor(slip.at, Part.ARCH, motion, front))
         anchors.append(Anchor(slip.at, Part.FRAGMENT, Motion(vertebra.centre, still), back, yields=True))
         tissues += [Tissue(slip.at, lambda seen: seen.torn(GAP_HU), where) for where in (None, gap)]
+        tissues.append(Tissue(slip.at, lambda seen: seen.scarred(GAP_HU), _beside(vertebra), stretched=SHEARED))
     moved = tuple(v.moved(slid[-1]) if v.level <= slip.at else v for v in spine)
     details = {
         "slip_percent": slip.slip_percent,
@@ -329,3 +333,9 @@ def _broken_arch(vertebra: Vertebra) -> tuple[Where, Where, Where]:
         return near & (points[:, 1] < vertebra.back_mm) & (np.abs(behind(points)) < GAP_MM)
 
     return front, back, gap
+
+
+def _beside(vertebra: Vertebra) -> Where:
+    """All that lies as near to a vertebra as its discs and its arch do."""
+    reach = np.array([0.75 * vertebra.width_mm, np.inf, vertebra.body_mm])
+    return lambda points: np.all(np.abs(points) < reach, axis=1)
