@@ -13,7 +13,6 @@ from scipy.spatial.transform import Rotation
 from spinesim.anatomy.grid import apply_affine
 from spinesim.anatomy.levels import Level, parse_level
 from spinesim.anatomy.scan import LabelMap, Scan
-from spinesim.deform.deformation import carriages_of
 from spinesim.deform.field import determinants
 from spinesim.deform.solids import count_pieces
 from spinesim.pathology.scoliosis import Scoliosis
@@ -118,7 +117,7 @@ def rms_with_shell(case: Case, level: Level) -> float:
     """
     labels, output = case.before.labels, case.after.grid
     source = labels.grid.to_world(_voxels(labels, level).astype(float))
-    target = apply_affine(carriages_of(case.proposal.plan)[level].motion, source)
+    target = apply_affine(case.deformation.carriages[level].motion, source)
     voxels = output.to_voxel(target)
     inside = ((voxels >= 0) & (voxels <= np.array(output.shape) - 1)).all(axis=1)
     if np.count_nonzero(inside) < 50:

@@ -211,6 +211,21 @@ def test_where_no_body_is_whole_the_labels_are_refused(labels):
         estimate_spine(replace(labels, voxels=voxels, grid=Grid(voxels.shape, labels.grid.world_from_voxel)))
 
 
+@pytest.mark.parametrize("level", [Level.L3, Level.L5])
+def test_a_broken_arch_leaves_the_body_what_it_was(labels, spine, level):
+    vertebra, number = spine[level], labels.numbers[level]
+    bone = np.argwhere(labels.voxels == number)
+    along = ((labels.grid.to_world(bone.astype(float)) - vertebra.centre) @ vertebra.axes)[:, 1]
+    gap = (along < vertebra.back_mm - 8) & (along > vertebra.back_mm - 16)
+    voxels = labels.voxels.copy()
+    voxels[tuple(bone[gap].T)] = 0
+    broken = estimate_spine(labels.with_voxels(voxels))[level]
+    assert broken.depth_mm == pytest.approx(vertebra.depth_mm, abs=1.5)
+    assert_allclose(broken.centre, vertebra.centre, atol=0.7)
+    for plate in ("superior", "inferior"):
+        assert getattr(broken, plate).normal @ getattr(vertebra, plate).normal > np.cos(np.deg2rad(0.5))
+
+
 def test_a_mirrored_patient_has_the_mirrored_curve(labels):
     bent = sheared(labels)
     mirrored = bent.with_voxels(bent.voxels[::-1])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scipy import ndimage
 
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.locate import estimate_spine
@@ -44,10 +45,8 @@ def keep_promises(case) -> None:
     for level, (rms, volume) in bone_fidelity(case).items():
         assert level not in rigid & whole or rms <= 0.1
         assert level not in whole or abs(volume - 1) <= 0.02
-    for (
-        vertebra
-    ) in case.before_spine:  # of a body that hangs half over the plate below, the rim presses into that plate
-        assert body_rms(case, vertebra) <= (0.1 if slip.slip_percent <= 30 else 0.3)
+    for vertebra in case.before_spine:
+        assert body_rms(case, vertebra) <= 0.1
     assert set(case.after.labels.present) == set(case.before.labels.present)
 
 
@@ -73,6 +72,18 @@ def test_an_isthmic_slip_leaves_the_back_of_the_arch_behind_with_its_label(lumba
     tips = [(lumbar.grid.to_world(bone) @ forward).min() for bone in bones]
     assert tips[1] == pytest.approx(tips[0], abs=2.0)
     assert len(bones[1]) == pytest.approx(len(bones[0]), rel=0.05)
+    smears = [dense_beside_bones(scan, spine[Level.L5]) for scan in (case.before, case.after)]
+    assert smears[1] < 1.5 * smears[0]
+
+
+def dense_beside_bones(scan, vertebra) -> int:
+    """Voxels around an arch that are as dense as bone, and neither bone nor next to it: what a sheared layer draws."""
+    free = ndimage.binary_erosion(~np.isin(scan.labels.voxels, list(scan.labels.levels)))
+    dense = np.argwhere(free & (scan.image.hu(scan.image.voxels) > 200))
+    places = (scan.grid.to_world(dense.astype(float)) - vertebra.centre) @ vertebra.axes
+    across, along, up = places.T
+    near = (np.abs(across) < 20) & (np.abs(along - vertebra.back_mm + 10) < 40) & (np.abs(up) < 25)
+    return int(np.count_nonzero(near))
 
 
 def test_a_lean_into_the_level_below_is_refused(lumbar):
@@ -95,11 +106,12 @@ def test_every_slip_measures_as_it_was_asked(lumbar, asked):
 
 
 @pytest.mark.slow
-def test_a_real_level_slips_as_asked():
+@pytest.mark.parametrize(("level", "percent"), [("L2", 20), ("L3", 60)])
+def test_a_real_level_slips_as_asked(level, percent):
     file = REAL / "verse_cc-by-sa" / "sub-verse004_seg-vert_msk.nii.gz"
     if not file.is_file():
         pytest.skip("verse004 is not here (../shared/data)")
-    keep_promises(simulate(Scan(read_labels(file)), Spondylolisthesis(level="L2", slip_percent=20)))
+    keep_promises(simulate(Scan(read_labels(file)), Spondylolisthesis(level=level, slip_percent=percent)))
 
 
 def test_healthy_levels_stand_on_each_other(lumbar):

@@ -147,7 +147,9 @@ def measure_sacrum(bone: Silhouette, above: Frame, width_mm: float, depth_mm: fl
         top = _crossing(occupancy[hit], sides[2], last, last + 1)
         plate = fit_plate(Columns(frame, sides[0][column], sides[1][row], top, top), top)
         frame = Frame(plate.centre, square_axes(plate.normal, frame.axes[:, 1]))
-    return plate and _centred(bone, frame, plate, width_mm, depth_mm)
+        plate = _centred(bone, frame, plate, width_mm, depth_mm)
+        frame = Frame(plate.centre, frame.axes)
+    return plate
 
 
 def _centred(bone: Silhouette, frame: Frame, plate: EndPlate, width_mm: float, depth_mm: float) -> EndPlate:
@@ -218,10 +220,14 @@ def _posterior_wall(
     frame: Frame,
     canal: Vector | None,
 ) -> float:
-    """Where the body ends behind (mm in the frame): the front of the canal near the midline."""
+    """Where the body ends behind (mm in the frame): the front of the canal near the midline.
+
+    Where the canal's ring is open (a broken arch), the midline is followed back from the centre to where bone ends.
+    """
     if canal is None:
-        midline = waist & (np.abs(right) < 5.0)
-        return float(anterior[midline].min()) if midline.any() else -HALF_DEPTH_MM
+        pieces, _ = ndimage.label(waist & (np.abs(right) < 5.0))
+        body = pieces == pieces[tuple((np.array(waist.shape) - 1) // 2)]
+        return float(anterior[body].min()) if (pieces[body] > 0).all() else -HALF_DEPTH_MM
     start = float((canal - frame.centre) @ frame.axes[:, 1])
     midline = waist & (np.abs(right) < 5.0) & (anterior > start)
     return float(np.quantile(anterior[midline], 0.02)) if midline.any() else start

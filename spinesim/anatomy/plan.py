@@ -30,6 +30,10 @@ TORN_DENSITY = (0.7, 0.4)
 """Density below which stretched tissue begins to tear, and below which it is wholly torn."""
 
 
+SCARRED_HU = (40.0, 100.0)
+"""How far tissue differs from scar (HU) where it begins to be taken for something else, and where it wholly is."""
+
+
 class Part(Enum):
     """Part of a vertebra that moves as one. The bone as a whole goes where its arch goes."""
 
@@ -132,6 +136,12 @@ class Squeezed:
         begins, whole = TORN_DENSITY
         return self.filled(hu, np.clip((begins - self.density) / (begins - whole), 0.0, 1.0))
 
+    def scarred(self, hu: float) -> Float[np.ndarray, " n"]:
+        """HU where scar takes the place of all that is neither muscle nor disc; what was there leaves no trace."""
+        begins, whole = SCARRED_HU
+        share = np.clip((np.abs(self.hu - hu) - begins) / (whole - begins), 0.0, 1.0)
+        return self.hu + share * (hu - self.hu)
+
     def filled(self, hu: float, share: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """HU where something else takes the place of a share of the tissue; the noise stays."""
         return self.hu + share * (hu - self.mean_hu)
@@ -142,13 +152,15 @@ class Tissue:
     """A change of the CT in the bone of a level, or, with ``where``, in what is no bone there.
 
     ``become`` gives the new HU of its voxels. Where ``ossified`` holds too, they become bone of the level, as far as
-    they hang together with it; whatever label they had, unless it is a level.
+    they hang together with it; whatever label they had, unless it is a level. With ``stretched`` it is only where
+    tissue is drawn out, in some direction, to more than so many times its length.
     """
 
     level: Level
     become: Callable[[Squeezed], Float[np.ndarray, " n"]]
     where: Where | None = None
     ossified: Where | None = None
+    stretched: float | None = None
 
     def told_at_rest(self, grown: Float[np.ndarray, "3 3"] | None) -> Tissue:
         """The same, told of a vertebra that has grown: it sees where its voxels were then, and no growth."""
@@ -159,7 +171,8 @@ class Tissue:
         def become(seen: Squeezed) -> Float[np.ndarray, " n"]:
             return self.become(replace(seen, rest=seen.rest @ grown.T, density=larger * seen.density))
 
-        return Tissue(self.level, become, _before(self.where, grown), _before(self.ossified, grown))
+        places = _before(self.where, grown), _before(self.ossified, grown)
+        return Tissue(self.level, become, *places, self.stretched)
 
 
 def _before(where: Where | None, grown: Float[np.ndarray, "3 3"] | None) -> Where | None:

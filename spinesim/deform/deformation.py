@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float
 
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
-from spinesim.anatomy.plan import Anchor, Motion, Part, Plan
+from spinesim.anatomy.plan import Anchor, Motion, Part, Plan, Where
 from spinesim.anatomy.scan import LabelMap, Scan
 from spinesim.anatomy.surroundings import Surroundings, find_surroundings
 from spinesim.anatomy.threads import map_threads
-from spinesim.anatomy.vertebra import Spine
+from spinesim.anatomy.vertebra import Spine, Vertebra
 from spinesim.deform.field import Field
 from spinesim.deform.flow import FlowSettings, Held, follow_flow
 from spinesim.deform.outline import bending_belts
@@ -31,6 +31,7 @@ from spinesim.deform.warp import (
     Carriage,
     Divided,
     Interpolation,
+    Piece,
     warp_image,
     warp_labels,
 )
@@ -68,6 +69,7 @@ class Deformation:
     """
 
     plan: Plan
+    carriages: Mapping[Level, Carriage]
     field: Field
     output: Grid
     settings: FlowSettings
@@ -94,6 +96,25 @@ def carriages_of(plan: Plan) -> dict[Level, Carriage]:
         for anchor in plan.anchors
         if anchor.part in (Part.WHOLE, Part.ARCH)
     }
+
+
+def carriages_in(spine: Spine, plan: Plan) -> dict[Level, Carriage]:
+    """The same, with the pieces of bones that keep their form though the bone does not."""
+    return {level: replace(each, pieces=_pieces(spine[level], plan)) for level, each in carriages_of(plan).items()}
+
+
+def _pieces(vertebra: Vertebra, plan: Plan) -> tuple[Piece, ...]:
+    """The pieces of a bone that keep their form, if that is all that moves of it."""
+    anchors = [anchor for anchor in plan.anchors if anchor.level is vertebra.level]
+    if not {anchor.part for anchor in anchors} <= {Part.ARCH, Part.FRAGMENT}:
+        return ()
+
+    def piece(where: Where, anchor: Anchor) -> Piece:
+        return Piece(
+            lambda points: where((points - vertebra.centre) @ vertebra.axes), anchor.motion.last, anchor.yields
+        )
+
+    return tuple(piece(anchor.where, anchor) for anchor in anchors if anchor.where is not None)
 
 
 def divided_bones(labels: LabelMap, spine: Spine, plan: Plan) -> Divided:
@@ -138,7 +159,9 @@ def build_deformation(
                 table = None
                 if around and around.table.any() and _bends_trunk(plan):
                     table = StandingTable(around, scan.grid, field, output)
-                return Deformation(plan, field, output, settings, (low, high), mended, device, table)
+                return Deformation(
+                    plan, carriages_in(spine, plan), field, output, settings, (low, high), mended, device, table
+                )
     raise PathologyError(
         f"flow: expected a field without folds, got a smallest Jacobian of {low:.2f} in the most careful try; "
         "ask for a smaller deformity"
@@ -202,7 +225,7 @@ def warp_scan(
     scan: Scan, solids: Mapping[int, Solid], deformation: Deformation, interpolation: Interpolation = "linear"
 ) -> tuple[Scan, Bool[np.ndarray, "i j k"]]:
     """Warp image and labels; the mask tells the voxels that came from outside the image."""
-    labels = warp_labels(scan.labels, solids, carriages_of(deformation.plan), deformation.field, deformation.output)
+    labels = warp_labels(scan.labels, solids, deformation.carriages, deformation.field, deformation.output)
     if scan.image is None:
         return Scan(labels), np.zeros(deformation.output.shape, dtype=bool)
     table = deformation.table

@@ -14,6 +14,7 @@ from scipy import ndimage
 from spinesim.anatomy.boxes import Box, bounding_boxes
 from spinesim.anatomy.grid import Grid, apply_affine
 from spinesim.anatomy.levels import Level
+from spinesim.anatomy.plan import Where
 from spinesim.anatomy.scan import LabelMap, Volume
 from spinesim.anatomy.threads import map_threads
 from spinesim.deform.field import Field
@@ -45,10 +46,23 @@ SOFTNESS_MM = 0.3
 
 
 @dataclass(frozen=True, eq=False)
+class Piece:
+    """A piece of a broken bone that keeps its form: which points at rest it ``holds`` (world RAS, mm), and its motion.
+
+    One that ``yields`` loses what others come by, however much that is.
+    """
+
+    holds: Where
+    motion: Float[np.ndarray, "4 4"]
+    yields: bool = False
+
+
+@dataclass(frozen=True, eq=False)
 class Carriage:
     """How a bone is carried: its motion (new_from_old, world RAS, mm), and whether it follows that as a whole.
 
-    One that does not follows the field, which stays near that motion and near those of its other ``parts``, and it
+    One that does not follows the motions of the ``pieces`` that it breaks into, or of a single one and the field beside
+    it. Without any it follows the field, which stays near that motion and near those of its other ``parts``, and it
     ``tears`` where it is stretched too far, unless it swells. A loose piece is dropped below a share of the bone
     (``crumb_share``).
     """
@@ -56,6 +70,7 @@ class Carriage:
     motion: Float[np.ndarray, "4 4"]
     whole: bool = True
     parts: tuple[Float[np.ndarray, "4 4"], ...] = ()
+    pieces: tuple[Piece, ...] = ()
     tears: bool = True
     crumb_share: float = CRUMB_SHARE
 
@@ -140,6 +155,9 @@ def carry_quickly(
 
     def carried(level: Level) -> tuple[Box, Bool[np.ndarray, "a b c"]]:
         solid, motion = solids[labels.numbers[level]], carriages[level].motion
+        if len(carriages[level].pieces) > 1:
+            box = _reach_of_parts(solid, carriages[level], output)
+            return box, np.any([_filled_piece(solid, piece, output, box) for piece in carriages[level].pieces], axis=0)
         if level in divided:
             box = _reach_of_parts(solid, carriages[level], output)
             places = output.to_world(_voxels(box).astype(float))
@@ -203,27 +221,75 @@ def _inside(
     solid: Solid, carriage: Carriage, field: Field, output: Grid
 ) -> tuple[np.ndarray, Float[np.ndarray, "n 3"]]:
     """Output voxels (rows of indices) that lie in a bone, and the world points that the field takes them from."""
+    if carriage.pieces:
+        return _in_pieces(solid, carriage, field, output)
     if not carriage.whole:
-        box = _reach_of_parts(solid, carriage, output)
-        if min(side.stop - side.start for side in box) < 2:
-            return np.empty((0, 3), dtype=int), np.empty((0, 3))
-        block, density = field.block(output, box)
-        voxels, sources = _voxels(box), block.reshape(-1, 3)
-        depth = solid.at(sources)
-        inside = depth > solid.level_of_equal_volume(depth, output, density.ravel())
-        if carriage.tears:
-            inside &= density.ravel() > TORN / carriage.growth
-        return voxels[inside], sources[inside]
+        return _followed(solid, carriage, field, output)
     box = _reach(solid, carriage.motion, 0.0, output)
-    depth = solid.carried(carriage.motion, output, box)
-    voxels = np.argwhere(solid.filled(depth, output, carriage.growth)) + [side.start for side in box]
+    filled = solid.filled(solid.carried(carriage.motion, output, box), output, carriage.growth)
+    return _agreed(filled, box, carriage.motion, field, output)
+
+
+def _followed(
+    solid: Solid, carriage: Carriage, field: Field, output: Grid
+) -> tuple[np.ndarray, Float[np.ndarray, "n 3"]]:
+    """Output voxels that the field takes from a bone, and from where."""
+    box = _reach_of_parts(solid, carriage, output)
+    if min(side.stop - side.start for side in box) < 2:
+        return np.empty((0, 3), dtype=int), np.empty((0, 3))
+    block, density = field.block(output, box)
+    voxels, sources = _voxels(box), block.reshape(-1, 3)
+    depth = solid.at(sources)
+    inside = depth > solid.level_of_equal_volume(depth, output, density.ravel())
+    if carriage.tears:
+        inside &= density.ravel() > TORN / carriage.growth
+    return voxels[inside], sources[inside]
+
+
+def _in_pieces(
+    solid: Solid, carriage: Carriage, field: Field, output: Grid
+) -> tuple[np.ndarray, Float[np.ndarray, "n 3"]]:
+    """Output voxels in the pieces of a bone, and where the field takes them from; beside a single one it decides."""
+    box = _reach_of_parts(solid, carriage, output)
+    found = [
+        _agreed(_filled_piece(solid, piece, output, box), box, piece.motion, field, output, piece.yields)
+        for piece in carriage.pieces
+    ]
+    if len(carriage.pieces) == 1:
+        voxels, sources = _followed(solid, carriage, field, output)
+        beside = ~carriage.pieces[0].holds(sources)
+        found.append((voxels[beside], sources[beside]))
+    voxels, sources = (np.concatenate(rows) for rows in zip(*found, strict=True))
+    _, first = np.unique(np.ravel_multi_index(tuple(voxels.T), output.shape), return_index=True)
+    return voxels[first], sources[first]
+
+
+def _agreed(
+    filled: Bool[np.ndarray, "a b c"],
+    box: Box,
+    motion: Float[np.ndarray, "4 4"],
+    field: Field,
+    output: Grid,
+    yields: bool = False,
+) -> tuple[np.ndarray, Float[np.ndarray, "n 3"]]:
+    """Voxels of what a motion fills that the field takes from about there, and from where it does."""
+    voxels = np.argwhere(filled) + [side.start for side in box]
     sources = field.sources(output, voxels)
     if len(voxels) == 0:
         return voxels, sources
-    rigid = apply_affine(np.linalg.inv(carriage.motion), output.to_world(voxels.astype(float)))
+    rigid = apply_affine(np.linalg.inv(motion), output.to_world(voxels.astype(float)))
     apart = np.linalg.norm(rigid - sources, axis=1)
-    agreed = apart <= max(AGREEMENT_MM, float(np.quantile(apart, 1 - LAYER_SHARE)))
+    kept = 0.0 if yields else float(np.quantile(apart, 1 - LAYER_SHARE))
+    agreed = apart <= max(AGREEMENT_MM, kept)
     return voxels[agreed], sources[agreed]
+
+
+def _filled_piece(solid: Solid, piece: Piece, output: Grid, box: Box) -> Bool[np.ndarray, "a b c"]:
+    """Voxels of a box that lie in a piece of a bone where its motion carries it."""
+    filled = solid.filled(solid.carried(piece.motion, output, box), output, float(np.linalg.det(piece.motion[:3, :3])))
+    places = output.to_world((np.argwhere(filled) + [side.start for side in box]).astype(float))
+    filled[filled] = piece.holds(apply_affine(np.linalg.inv(piece.motion), places))
+    return filled
 
 
 def _reach(solid: Solid, motion: Float[np.ndarray, "4 4"], slack_mm: float, output: Grid) -> Box:

@@ -47,8 +47,15 @@ ISTHMIC_PERCENT = 25.0
 PARS_MM, PARS_SLOPE = 9.0, 0.8
 """Where the pars breaks: so far behind the body's back at its middle, and farther back the higher (mm per mm)."""
 
+LAMINA_MM, PARS_BELOW_MM = 10.0, 3.0
+"""Farther from the middle, what lies higher than so far below the body's centre is superior facet or transverse
+process, and goes with the body."""
+
 GAP_MM, GAP_HU = 2.0, 40.0
 """Width of the defect, which belongs to neither side, and what fills it as it opens (fibrous tissue; assumed)."""
+
+SHEARED = 2.0
+"""Between pieces that slide along each other, what is drawn out to more than so many times its length is scar."""
 
 FACETS_BEHIND_MM, FACETS_ASIDE_MM, FACETS_OVER_MM = 3.0, 4.0, 3.0
 """The facets of a joint lie so far behind the bodies and beside the middle, and begin so far before the plate
@@ -57,10 +64,13 @@ FACETS_BEHIND_MM, FACETS_ASIDE_MM, FACETS_OVER_MM = 3.0, 4.0, 3.0
 ENTERED_MM = 1.5
 """A plane may lie so far in the plate below it: plates are hollow."""
 
-SLIPPED_STRAIN_MM = 0.3
-"""How far the field may stray from a rigid motion (RMS): a rim that is pressed into a plate takes 0.28."""
+SLIPPED_STRAIN_MM = 0.1
+"""How far the field may stray from the motions of bones and of the body that slips (RMS)."""
 
-DETAIL_MM = 2.0
+LEAST_PERCENT = 1.0
+"""Smallest slip that may be proposed instead of one that is refused."""
+
+DETAIL_MM = 1.5
 """Finest shape that a broken arch makes."""
 
 
@@ -127,8 +137,22 @@ class Spondylolisthesis(Pathology):
 
     @property
     def strain_mm(self) -> float:
-        """A body that slips by more than half presses its rim into the plate below."""
+        """Bones stay as rigid as a fracture leaves them."""
         return SLIPPED_STRAIN_MM
+
+    @property
+    def keeps_bones(self) -> bool:
+        """A slip is a shift of bones that keep their form."""
+        return True
+
+    def smaller(self, share: float) -> Spondylolisthesis | None:
+        """A slip of a share of the percent."""
+        less = np.floor(share * (self.slip_percent or 0.0))
+        return (
+            self.model_copy(update={"slip_percent": float(less), "meyerding_grade": None})
+            if less >= LEAST_PERCENT
+            else None
+        )
 
     @property
     def excuses(self) -> Excuses:
@@ -213,8 +237,9 @@ def _(slip: Spondylolisthesis, spine: Spine, aim: Goals, seed: int = 0) -> Propo
             continue
         front, back, gap = _broken_arch(upper)
         anchors.append(Anchor(slip.at, Part.ARCH, motion, front))
-        anchors.append(Anchor(slip.at, Part.FRAGMENT, Motion(vertebra.centre, still), back))
+        anchors.append(Anchor(slip.at, Part.FRAGMENT, Motion(vertebra.centre, still), back, yields=True))
         tissues += [Tissue(slip.at, lambda seen: seen.torn(GAP_HU), where) for where in (None, gap)]
+        tissues.append(Tissue(slip.at, lambda seen: seen.scarred(GAP_HU), _beside(vertebra), stretched=SHEARED))
     moved = tuple(v.moved(slid[-1]) if v.level <= slip.at else v for v in spine)
     details = {
         "slip_percent": slip.slip_percent,
@@ -293,11 +318,12 @@ def _broken_arch(vertebra: Vertebra) -> tuple[Where, Where, Where]:
     wall = vertebra.back_mm - PARS_MM
 
     def behind(points: Points) -> Float[np.ndarray, " n"]:
-        return wall - PARS_SLOPE * points[:, 2] - points[:, 1]
+        across, along, up = points.T
+        lamina = np.maximum(LAMINA_MM - np.abs(across), -up - PARS_BELOW_MM)
+        return np.minimum(wall - PARS_SLOPE * up - along, lamina)
 
     def front(points: Points) -> Bool[np.ndarray, " n"]:
-        body = points[:, 1] > vertebra.back_mm
-        return body | (behind(points) < -GAP_MM / 2)
+        return (points[:, 1] > vertebra.back_mm) | (behind(points) < -GAP_MM / 2)
 
     def back(points: Points) -> Bool[np.ndarray, " n"]:
         return ~front(points) & (behind(points) > GAP_MM / 2)
@@ -307,3 +333,9 @@ def _broken_arch(vertebra: Vertebra) -> tuple[Where, Where, Where]:
         return near & (points[:, 1] < vertebra.back_mm) & (np.abs(behind(points)) < GAP_MM)
 
     return front, back, gap
+
+
+def _beside(vertebra: Vertebra) -> Where:
+    """All that lies as near to a vertebra as its discs and its arch do."""
+    reach = np.array([0.75 * vertebra.width_mm, np.inf, vertebra.body_mm])
+    return lambda points: np.all(np.abs(points) < reach, axis=1)

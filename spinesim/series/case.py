@@ -23,7 +23,14 @@ from spinesim.anatomy.scan import LabelMap, Scan, read_only
 from spinesim.anatomy.surroundings import Surroundings, find_surroundings
 from spinesim.anatomy.vertebra import Spine
 from spinesim.deform.contact import ease_contacts
-from spinesim.deform.deformation import Deformation, build_deformation, carriages_of, divided_bones, warp_scan
+from spinesim.deform.deformation import (
+    Deformation,
+    build_deformation,
+    carriages_in,
+    carriages_of,
+    divided_bones,
+    warp_scan,
+)
 from spinesim.deform.mass import grow_masses
 from spinesim.deform.solids import Solid, build_solids
 from spinesim.deform.tissue import change_tissues
@@ -388,7 +395,7 @@ def _measure_carried(start: _Start, pathology: BaseModel, proposal: Proposal) ->
     """What labels measure that a plan carries without a flow: rigidly, or blended between the parts of a bone."""
     labels, plan = start.scan.labels, proposal.plan
     divided = divided_bones(labels, start.spine, plan)
-    carried = carry_quickly(labels, start.solids, carriages_of(plan), labels.grid, divided)
+    carried = carry_quickly(labels, start.solids, carriages_in(start.spine, plan), labels.grid, divided)
     measures = measure_spine(estimate_spine(carried, proposal.moved))
     masses = {mass.name: mass.volume_ml for mass in plan.masses}
     return read_goals(pathology, replace(measures, masses_ml=masses), start.measures)

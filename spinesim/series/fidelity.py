@@ -12,7 +12,6 @@ from jaxtyping import Float
 
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.stretch import split_stretch
-from spinesim.deform.deformation import carriages_of
 
 if TYPE_CHECKING:
     from spinesim.series.case import Case
@@ -21,13 +20,15 @@ if TYPE_CHECKING:
 def bone_fidelity(case: Case) -> dict[str, tuple[float, float]]:
     """RMS distance (mm) of the field to the best rigid motion over each bone's output voxels, and its volume ratio.
 
+    Of a bone that breaks into pieces it is the worst of those that keep their form.
+
     Returns
     -------
     dict
         Level name to (RMS, output volume over the volume that is meant, that of the input where nothing grows); levels
         without 50 voxels left are not there.
     """
-    found, carriages = {}, carriages_of(case.proposal.plan)
+    found, carriages = {}, case.deformation.carriages
     voxel_in, voxel_out = case.before.grid.voxel_volume_mm3, case.after.grid.voxel_volume_mm3
     for level, number in case.after.labels.numbers.items():
         voxels = _voxels(case.after.labels, number)
@@ -36,7 +37,10 @@ def bone_fidelity(case: Case) -> dict[str, tuple[float, float]]:
             motion, growth = carriages[level].motion[:3, :3], carriages[level].growth
             _, stretch = split_stretch(motion)
             sources = case.deformation.field.sources(case.after.grid, voxels)
-            rms = rms_from_rigid(target, sources if stretch is None else sources @ stretch)
+            kept = [piece.holds(sources) for piece in carriages[level].pieces if not piece.yields]
+            pieces = kept or [np.ones(len(sources), dtype=bool)]
+            meant = sources if stretch is None else sources @ stretch
+            rms = max(rms_from_rigid(target[piece], meant[piece]) for piece in pieces)
             before = len(_voxels(case.before.labels, number)) * voxel_in * growth
             found[level.name] = (rms, float(len(voxels) * voxel_out / before))
     return found

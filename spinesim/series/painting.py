@@ -10,7 +10,6 @@ from jaxtyping import Bool
 
 from spinesim.anatomy.scan import Scan, Volume, read_only
 from spinesim.anatomy.surroundings import find_surroundings
-from spinesim.deform.deformation import carriages_of
 from spinesim.inpaint.brush import Inpainting
 from spinesim.inpaint.grain import restore_noise
 from spinesim.inpaint.mask import Reason, Unknown, find_unknown
@@ -57,7 +56,7 @@ def paint_case(case: Case, method: Inpainting, network: Repainting | None = None
 
 def _find_unknown(case: Case, after: Volume, body: Bool[np.ndarray, "i j k"]) -> Unknown:
     """What the warped CT of a case cannot know."""
-    divided = {level: each.growth for level, each in carriages_of(case.proposal.plan).items() if not each.whole}
+    divided = {level: each.growth for level, each in case.deformation.carriages.items() if not each.whole}
     density, labels = case.deformation.field.density(after.grid), case.after.labels
     for level, growth in divided.items():
         if level in labels.numbers and not np.isclose(growth, 1.0):  # bone that grew did not break by that

@@ -15,7 +15,6 @@ from spinesim.anatomy.levels import Level, levels_between, region
 from spinesim.anatomy.measure import measure_slips
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.vertebra import Spine
-from spinesim.deform.deformation import carriages_of
 from spinesim.pathology.proposal import STRAIN_MM, Excuses, limits_of
 from spinesim.pathology.rules import (
     LENGTHENING_LIMIT,
@@ -173,7 +172,7 @@ def _volumes(case: Case, excused: Levels) -> Iterator[Check]:
     whole = {v.level for v in case.before_spine.whole}
     values = {
         level.name: 100 * abs(case.fidelity[level.name][1] - 1)
-        for level, carriage in carriages_of(case.proposal.plan).items()
+        for level, carriage in case.deformation.carriages.items()
         if carriage.whole and level in whole and level.name in case.fidelity
         if case.after.labels.numbers[level] not in cut
     }
@@ -183,12 +182,12 @@ def _volumes(case: Case, excused: Levels) -> Iterator[Check]:
 
 
 def _rigid(case: Case, excused: Levels) -> Iterator[Check]:
-    """How far the field strays from rigid motions over bones that move as a whole."""
+    """How far the field strays from rigid motions over bones that move as a whole, or in pieces."""
     whole = {v.level for v in case.before_spine.whole}
     values = {
         level.name: case.fidelity[level.name][0]
-        for level, carriage in carriages_of(case.proposal.plan).items()
-        if carriage.whole and level in whole and level.name in case.fidelity
+        for level, carriage in case.deformation.carriages.items()
+        if (carriage.whole or carriage.pieces) and level in whole and level.name in case.fidelity
     }
     limits = dict.fromkeys(values, getattr(case.pathology, "strain_mm", STRAIN_MM))
     yield from _worst(RIGID, "mm RMS", values, limits, hard=_keeps_bones(case))
@@ -228,7 +227,7 @@ def _with_breaches(case: Case) -> LabelMap:
 
 def _growth(case: Case, excused: Levels) -> Iterator[Check]:
     """What grows does not shrink."""
-    growths = {level.name: carriage.growth for level, carriage in carriages_of(case.proposal.plan).items()}
+    growths = {level.name: carriage.growth for level, carriage in case.deformation.carriages.items()}
     if any(abs(growth - 1) > 1e-6 for growth in growths.values()):
         limits = dict.fromkeys(growths, 1.0)
         yield from _worst("what grows gets no smaller", "times", growths, limits, below=True, hard=True)
