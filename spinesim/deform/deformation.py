@@ -65,7 +65,8 @@ Far from the spine the trunk keeps its outline, and over the spine the skin foll
 class Deformation:
     """A plan made into a field over an output grid, and how it came out.
 
-    ``table`` is what the field carries along and what stays all the same, if there is such a table.
+    ``carriages`` tell how each bone is carried, ``table`` is what the field carries along and what stays all the same,
+    if there is such a table.
     """
 
     plan: Plan

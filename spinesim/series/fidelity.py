@@ -37,10 +37,10 @@ def bone_fidelity(case: Case) -> dict[str, tuple[float, float]]:
             motion, growth = carriages[level].motion[:3, :3], carriages[level].growth
             _, stretch = split_stretch(motion)
             sources = case.deformation.field.sources(case.after.grid, voxels)
-            kept = [piece.holds(sources) for piece in carriages[level].pieces if not piece.yields]
-            pieces = kept or [np.ones(len(sources), dtype=bool)]
             meant = sources if stretch is None else sources @ stretch
-            rms = max(rms_from_rigid(target[piece], meant[piece]) for piece in pieces)
+            pieces = [piece.holds(sources) for piece in carriages[level].pieces if not piece.yields]
+            kept = [piece for piece in pieces if piece.any()] or [np.ones(len(sources), dtype=bool)]
+            rms = max(rms_from_rigid(target[piece], meant[piece]) for piece in kept)
             before = len(_voxels(case.before.labels, number)) * voxel_in * growth
             found[level.name] = (rms, float(len(voxels) * voxel_out / before))
     return found
