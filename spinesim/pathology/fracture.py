@@ -116,14 +116,14 @@ class Fracture(Pathology):
     level: str
     type: Type = "wedge"
     ao: Literal["A1", "A2", "A3", "A4"] | None = None
-    loss_percent: float | None = Field(default=None, gt=0, le=MOST_LOST, allow_inf_nan=False)
+    loss_percent: float | None = Field(default=None, gt=0, le=MOST_LOST)
     genant_grade: Literal[1, 2, 3] | None = None
     position: Position | None = None
     plates: Literal["superior", "inferior", "both"] | None = None
     retropulsion_mm: float = Field(default=0.0, ge=0, le=8)
     cortical_step_mm: float = Field(default=0.0, ge=0, le=4)
     split_mm: float = Field(default=0.0, ge=0, le=5)
-    age_months: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    age_months: float = Field(default=0.0, ge=0)
     cleft: Literal["none", "fluid", "gas"] = "none"
     compensation: float = Field(default=0.5, ge=0, le=1)
 

@@ -127,8 +127,8 @@ class Lesion(Pathology):
     several: ClassVar[bool] = True
 
     structure: str
-    diameter_mm: float | None = Field(default=None, gt=0, le=150, allow_inf_nan=False)
-    volume_ml: float | None = Field(default=None, gt=0, le=1000, allow_inf_nan=False)
+    diameter_mm: float | None = Field(default=None, gt=0, le=150)
+    volume_ml: float | None = Field(default=None, gt=0, le=1000)
     type: Type | None = None
     side: Side | None = None
     position: Position | None = None
