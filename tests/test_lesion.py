@@ -342,7 +342,7 @@ def test_time_does_not_move_a_lesion(whole):
     [
         ({"structure": "L1"}, "either a diameter or a volume"),
         ({"structure": "L1", "diameter_mm": 9, "volume_ml": 1}, "either a diameter or a volume"),
-        ({"structure": "livver", "diameter_mm": 9}, "structure of TotalSegmentator"),
+        ({"structure": "livver", "diameter_mm": 9}, "structure of TotalSegmentator.* did you mean 'liver'"),
         ({"structure": "L1", "diameter_mm": 9, "months": 3}, "raise over_months"),
         ({"structure": "L1", "diameter_mm": 9, "side": "left", "offset_mm": (1, 2, 3)}, "one way to say where"),
     ],
