@@ -18,10 +18,10 @@ from spinesim.anatomy.plan import Motion, Part
 from spinesim.anatomy.reading import read_scan
 from spinesim.anatomy.scan import Scan
 from spinesim.anatomy.surroundings import MATTER_HU, find_surroundings
-from spinesim.anatomy.vertebra import BodyHeights
+from spinesim.anatomy.vertebra import BodyHeights, Spine
 from spinesim.deform.regions import measure_distances
 from spinesim.deform.table import Spot
-from spinesim.errors import PathologyError
+from spinesim.errors import OutOfReachError, PathologyError
 from spinesim.inpaint.mask import Reason
 from spinesim.pathology.combination import Combination
 from spinesim.pathology.crush import Break, Displaced, break_body
@@ -348,6 +348,17 @@ def test_a_level_that_the_scan_has_not_is_refused(small_phantom):
     spine, fracture = estimate_spine(small_phantom.labels), Fracture(level="L4", loss_percent=30)
     with pytest.raises(PathologyError, match="T6 to L1.*got L4"):
         propose(fracture, spine, goals_of(fracture))
+
+
+def test_the_loss_that_is_offered_instead_of_one_without_room_has_room(small_phantom):
+    """The less is lost, the thicker plates are: of a body that is high in front, what would have room by thin ones."""
+    spine, fracture = estimate_spine(small_phantom.labels), Fracture(level="T10", loss_percent=70)
+    tall = replace(spine[Level.T10].heights, anterior=1.5 * spine[Level.T10].heights.anterior)
+    spine = Spine(tuple(replace(v, heights=tall) if v.level is Level.T10 else v for v in spine))
+    for aim in (66, 70, 75):
+        with pytest.raises(OutOfReachError, match="room between its plates") as refused:
+            propose(fracture, spine, {fracture.goal: aim})
+        propose(fracture, spine, {fracture.goal: refused.value.nearest})
 
 
 def test_two_pathologies_cannot_change_one_vertebra(small_phantom):
