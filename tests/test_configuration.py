@@ -64,6 +64,10 @@ def refused(tmp_path, monkeypatch):
         ),
         ("pathologies: [{kind: fracture, level: L1}]", "expected either a loss of height or a Genant grade"),
         ("pathologies: [{kind: scoliosis, cobb_deg: 95, apex: T9}]", "cobb_deg: expected less than or equal to 90"),
+        (
+            "pathologies: [{kind: lesion, structure: L1, diameter_mm: 9, offset_mm: [.nan, 0, 0]}]",
+            "offset_mm.0: expected a finite number, got nan",
+        ),
         ("pathologies: [{kind: scoliosis, apex: T9}]", "pathologies[0]: cobb_deg: expected "),
         ("{seed: -1, pathologies: [{kind: scoliosis, cobb_deg: 9, apex: T9}]}", "seed: expected greater than or equal"),
         ("{about: 1, pathologies: [{kind: scoliosis, cobb_deg: 9, apex: T9}]}", "about: expected a valid string"),

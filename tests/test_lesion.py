@@ -115,6 +115,35 @@ def test_it_stays_within_the_cortex(whole):
     assert ((middle - spine[Level.L1].centre) @ spine[Level.L1].axes)[1] < -2.0
 
 
+def test_it_leaves_its_bone_only_where_a_breach_is_asked(whole):
+    spine = estimate_spine(whole.labels)
+    front = {"structure": "L1", "diameter_mm": 16, "offset_mm": (0.0, spine[Level.L1].depth_mm / 2 - 4, 0.0)}
+    kept, breached = (simulate(whole, Lesion(**front, breach=breach)) for breach in (False, True))
+    keep_promises(kept)
+    mask = keep_promises(breached)
+    assert 0.05 < np.mean(whole.labels.voxels[mask] != breached.pathology.label) < 0.5
+    assert np.array_equal(breached.after.labels.voxels, whole.labels.voxels)
+
+
+def test_a_part_solid_nodule_is_solid_inside_and_ground_glass_around(whole):
+    case = simulate(whole, Lesion(structure="lung_upper_lobe_left", diameter_mm=24, type="part-solid", irregularity=0))
+    mask, hu = keep_promises(case), case.after.image.hu()
+    deep = ndimage.distance_transform_edt(mask, sampling=case.after.grid.spacing_mm)
+    assert hu[deep > 7].mean() > -50
+    assert -700 < hu[(deep > 0) & (deep < 3)].mean() < -400
+
+
+def test_spicules_reach_beyond_what_is_smooth(whole):
+    far = []
+    for form in ({"irregularity": 0}, {"irregularity": 0.8}, {"irregularity": 0, "spiculation": 1}):
+        case = simulate(whole, Lesion(structure="lung_upper_lobe_left", diameter_mm=20, **form))
+        places = case.masses.grid.to_world(np.argwhere(keep_promises(case)).astype(float))
+        away = np.linalg.norm(places - case.pathology.centre_mm, axis=1)
+        far.append(np.mean(away > 12))
+    assert far[0] == 0
+    assert min(far[1:]) > 0.05
+
+
 @pytest.mark.slow
 def test_a_seed_draws_the_place_and_the_form_and_draws_them_again(whole):
     asked = Lesion(structure="liver", diameter_mm=20)
@@ -342,7 +371,7 @@ def test_time_does_not_move_a_lesion(whole):
     [
         ({"structure": "L1"}, "either a diameter or a volume"),
         ({"structure": "L1", "diameter_mm": 9, "volume_ml": 1}, "either a diameter or a volume"),
-        ({"structure": "livver", "diameter_mm": 9}, "structure of TotalSegmentator"),
+        ({"structure": "livver", "diameter_mm": 9}, "structure of TotalSegmentator.* did you mean 'liver'"),
         ({"structure": "L1", "diameter_mm": 9, "months": 3}, "raise over_months"),
         ({"structure": "L1", "diameter_mm": 9, "side": "left", "offset_mm": (1, 2, 3)}, "one way to say where"),
     ],

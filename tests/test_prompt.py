@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -11,6 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import spinesim
+from spinesim.anatomy.schemes import STRUCTURES
 from spinesim.cli.main import main
 from spinesim.errors import ConfigError
 from spinesim.pathology import prompt as prompt_room
@@ -70,7 +72,29 @@ UNDERSTOOD = {
         Lesion(structure="T9", diameter_mm=10, type="lytic", position="posterior", side="left"),
     ],
     "a 3 cm smooth mass in the liver": [Lesion(structure="liver", diameter_mm=30, irregularity=0)],
+    "lytic lesion of L1, 15 mm, over 12 months, seen at 6 months": [
+        Lesion(structure="L1", diameter_mm=15, type="lytic", over_months=12, months=6)
+    ],
+    "2 cm part-solid nodule in the right upper lobe, growing over 2 years, after 18 months of 2 years, gompertz": [
+        Lesion(
+            structure="lung_upper_lobe_right",
+            diameter_mm=20,
+            type="part-solid",
+            over_months=24,
+            months=18,
+            law="gompertz",
+        )
+    ],
+    "a 1 cm metastasis in the left fifth rib and one in the right psoas, 2 ml": [
+        Lesion(structure="rib_left_5", diameter_mm=10),
+        Lesion(structure="iliopsoas_right", volume_ml=2),
+    ],
+    "a lytic lesion of L1, 2 cm, with breach of the cortex": [
+        Lesion(structure="L1", diameter_mm=20, type="lytic", breach=True)
+    ],
     # growing up
+    "growth from 10 to 14 years, girl": [Growth(sex="female", from_age=10, to_age=14)],
+    "growth of a 10 year old boy to 14 years": [Growth(sex="male", from_age=10, to_age=14)],
     "skeletal growth of a girl from age 10 to 14": [Growth(sex="female", from_age=10, to_age=14)],
     "a girl growing from 10 to 14 with a mild fracture of L1": [
         Growth(sex="female", from_age=10, to_age=14),
@@ -206,6 +230,14 @@ UNDERSTOOD = {
     "collapsed disc at L3/L4 with bridging anterior osteophytes": [
         DiscDegeneration(discs=("L3/L4",), pfirrmann_grade=5, osteophyte_sides=("anterior",), bridging=True)
     ],
+    "disc degeneration of L4/L5 with end-plate sclerosis of 200 HU and 5 mm osteophytes on the left": [
+        DiscDegeneration(discs=("L4/L5",), sclerosis_hu=200, osteophyte_mm=5, osteophyte_sides=("left",))
+    ],
+    "Pfirrmann 3 disc degeneration at L4/L5 with anterior osteophytes and sclerosis": [
+        DiscDegeneration(
+            discs=("L4/L5",), pfirrmann_grade=3, osteophyte_mm=2, osteophyte_sides=("anterior",), sclerosis_hu=100
+        )
+    ],
     "degenerative disc disease L4/L5, 22 % loss of height": [DiscDegeneration(discs=("L4/L5",), loss_percent=22)],
     "collapsed disc at L4/L5 without osteophytes": [
         DiscDegeneration(discs=("L4/L5",), pfirrmann_grade=5, osteophyte_mm=0)
@@ -258,6 +290,7 @@ REFUSED = {
     "three severe fractures of T8 and L1": "expected three levels, got T8, L1",
     "severe fracture at the apex": "expected a vertebra as the apex to fracture, got no scoliosis",
     "skeletal growth from age 10 to 14": "expected the sex",
+    "growth from 10 to 14 years": "expected the sex",
     "a girl growing up from 10 years": "expected both ages of skeletal growth",
     "skeletal growth of a girl from 14 to 10": "expected an age to grow to above 14",
     "skeletal growth of a woman from 17 to 20": "expected an age to grow from below 16",
@@ -283,6 +316,7 @@ REFUSED = {
     "mild fracture of L1 and L1": "got 2 times fracture at L1",
     "35 degree scoliosis at T9 seed 3, seed 4": "got 'seed 3' and 'seed 4' of one prompt",
     "no fracture, severe fracture of L1": "got 'no fracture' beside it",
+    "collapsed disc at L4/L5, osteophytes, no osteophytes": "got 'osteophytes' and 'no osteophytes' of one degenerated",
     "35 degree scoliosis T9 wedge fracture L1": "expected one pathology in a clause, got 'scoliosis' and 'fracture'",
     "35 degree burst scoliosis at T9": "expected words on scoliosis, got 'burst'",
     # what shall not be there
@@ -293,6 +327,8 @@ REFUSED = {
     "35 degree scoliosis at T9 with a 25 degree curve at T10": "expected apices 3 levels apart",
     "severe fracture of C2": "from C3 to L6, got C2",
     "severe fracture of L1 with 2 cm retropulsion": "retropulsion_mm: expected less than or equal to 8, got 20",
+    "Meyerding grade 5 slip of L5": "meyerding_grade: expected 1, 2, 3 or 4, got 5",
+    "Pfirrmann 2 disc degeneration of L4/L5": "pfirrmann_grade: expected 3, 4 or 5, got 2",
     "Lenke 7 scoliosis of 40 degrees": "expected a Lenke type from 1 to 6, got 'Lenke 7'",
 }
 
@@ -319,6 +355,18 @@ def test_writing_it_otherwise_changes_nothing(text):
     asked = read_prompt(text).pathologies
     assert read_prompt(text.upper()).pathologies == asked
     assert read_prompt(f'  "{text.replace(" ", "  ")}" ').pathologies == asked
+
+
+def test_every_structure_of_totalsegmentator_can_be_asked_for_by_its_name():
+    for structure in STRUCTURES:
+        said = structure.removeprefix("vertebrae_").replace("_", " ")
+        if structure.startswith("lung"):
+            said = " ".join(structure.split("_")[i] for i in (3, 1, 2))
+        if structure.startswith("rib"):
+            said = " ".join(structure.split("_")[i] for i in (1, 0, 2))
+        (lesion,) = read_prompt(f"a 1 cm lesion in the {said}").pathologies
+        named = {"sacrum": "S"}.get(structure, structure)  # a level, where it is one
+        assert tell_pathology(lesion) == tell_pathology(Lesion(structure=named, diameter_mm=10)), said
 
 
 def test_there_are_prompts_enough():
@@ -365,13 +413,13 @@ def test_what_is_not_simulated_yet_is_told_so(text, monkeypatch):
     assert sentence.endswith(f"{vocabularies()[kind].called} is not simulated yet")
 
 
-def test_a_kind_without_a_reader_of_prompts_is_sent_to_the_configuration(monkeypatch):
-    silent = {kind: vocabulary for kind, vocabulary in vocabularies().items() if vocabulary.make is None}
-    for kind, vocabulary in silent.items():
-        monkeypatch.setattr(prompt_room, "kinds", lambda kind=kind: {**kinds(), kind: None})
-        (said, *_) = [text for text, (asked, _) in ELSEWHERE.items() if asked == kind]
-        with pytest.raises(ConfigError, match=f"ask for .*{vocabulary.called} in a YAML file with --config"):
-            read_prompt(said)
+@pytest.mark.parametrize("text", ELSEWHERE)
+def test_a_kind_without_a_reader_of_prompts_is_sent_to_the_configuration(text, monkeypatch):
+    kind, _ = ELSEWHERE[text]
+    silent = replace(vocabularies()[kind], make=None)
+    monkeypatch.setattr(prompt_room, "vocabularies", lambda: {**vocabularies(), kind: silent})
+    with pytest.raises(ConfigError, match=f"ask for .*{silent.called} in a YAML file with --config"):
+        read_prompt(text)
 
 
 @pytest.mark.usefixtures("no_reading")

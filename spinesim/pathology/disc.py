@@ -109,7 +109,7 @@ class DiscDegeneration(Pathology):
 
     discs: tuple[str, ...] = Field(min_length=1)
     pfirrmann_grade: Literal[3, 4, 5] = 4
-    loss_percent: float | None = Field(default=None, gt=0, le=85, allow_inf_nan=False)
+    loss_percent: float | None = Field(default=None, gt=0, le=85)
     wedge_deg: float = Field(default=0.0, ge=-10, le=10)
     vacuum: Vacuum | None = None
     sclerosis_hu: float | None = Field(default=None, ge=0, le=600)

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from spinesim.anatomy.levels import Level, parse_level
 from spinesim.anatomy.measure import GENANT_LOSS, HeightLoss, Measures, grade_of, height_loss
 from spinesim.anatomy.plan import Anchor, Motion, Part, Plan, Squeezed, Tissue, Where, even_motion, hold_still
-from spinesim.anatomy.vertebra import Spine
+from spinesim.anatomy.vertebra import Spine, Vertebra
 from spinesim.errors import OutOfReachError
 from spinesim.pathology.crush import Break, BrokenBody, Displaced, break_body
 from spinesim.pathology.lying import keep_lying
@@ -62,6 +62,9 @@ WALL_SHARE = 0.10
 
 STANDS = {"anterior": "posterior", "left": "right", "right": "left"}
 """The edge of a wedge that stands, by where it is lowest."""
+
+LOSS_STEP = 0.01
+"""A share that leaves no room is lowered by so much more than it needs."""
 
 DENSEST = 4.0
 """Compression above which no density is added: what is crushed further is expelled."""
@@ -116,14 +119,14 @@ class Fracture(Pathology):
     level: str
     type: Type = "wedge"
     ao: Literal["A1", "A2", "A3", "A4"] | None = None
-    loss_percent: float | None = Field(default=None, gt=0, le=MOST_LOST, allow_inf_nan=False)
+    loss_percent: float | None = Field(default=None, gt=0, le=MOST_LOST)
     genant_grade: Literal[1, 2, 3] | None = None
     position: Position | None = None
     plates: Literal["superior", "inferior", "both"] | None = None
     retropulsion_mm: float = Field(default=0.0, ge=0, le=8)
     cortical_step_mm: float = Field(default=0.0, ge=0, le=4)
     split_mm: float = Field(default=0.0, ge=0, le=5)
-    age_months: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    age_months: float = Field(default=0.0, ge=0)
     cleft: Literal["none", "fluid", "gas"] = "none"
     compensation: float = Field(default=0.5, ge=0, le=1)
 
@@ -286,9 +289,9 @@ def _(fracture: Fracture, measures: Measures, native: Measures) -> tuple[Limit, 
 def _(fracture: Fracture, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
     vertebra = require_whole("fracture", fracture.at, spine)
     lost = aim[fracture.goal] / 100
-    broken = break_body(vertebra, Break(fracture.type, fracture.where, fracture.broken, lost), _displaced(fracture))
+    broken = _break(fracture, vertebra, lost)
     if broken.room_mm <= 0:
-        nearest = np.floor(100 * lost * (1 + broken.room_mm / broken.sink_mm)) - 1
+        nearest = np.floor(100 * _possible(fracture, vertebra, lost))
         raise OutOfReachError(f"fracture of {fracture.level}: expected room between its plates", nearest, "percent")
     motions = _follow(fracture, spine, broken)
     anchors = [Anchor(v.level, Part.WHOLE, Motion(v.centre, motions[v.level])) for v in spine if v.level != fracture.at]
@@ -305,8 +308,16 @@ def _(fracture: Fracture, spine: Spine, aim: Goals, seed: int = 0) -> Proposal:
     return Proposal(*keep_lying(spine, plan, Spine(moved)), details)
 
 
-def _displaced(fracture: Fracture) -> Displaced:
-    return Displaced(fracture.retropulsion_mm, fracture.cortical_step_mm, fracture.split_mm)
+def _break(fracture: Fracture, vertebra: Vertebra, lost: float) -> BrokenBody:
+    how = Break(fracture.type, fracture.where, fracture.broken, lost)
+    return break_body(vertebra, how, Displaced(fracture.retropulsion_mm, fracture.cortical_step_mm, fracture.split_mm))
+
+
+def _possible(fracture: Fracture, vertebra: Vertebra, lost: float) -> float:
+    """The share that can be lost with room between the plates, which are the thicker the less is lost."""
+    while (broken := _break(fracture, vertebra, lost)).room_mm <= 0:
+        lost = lost * (1 + broken.room_mm / broken.sink_mm) - LOSS_STEP
+    return lost
 
 
 def _follow(fracture: Fracture, spine: Spine, broken: BrokenBody) -> dict[Level, Float[np.ndarray, "k 4 4"]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
@@ -127,8 +128,8 @@ class Lesion(Pathology):
     several: ClassVar[bool] = True
 
     structure: str
-    diameter_mm: float | None = Field(default=None, gt=0, le=150, allow_inf_nan=False)
-    volume_ml: float | None = Field(default=None, gt=0, le=1000, allow_inf_nan=False)
+    diameter_mm: float | None = Field(default=None, gt=0, le=150)
+    volume_ml: float | None = Field(default=None, gt=0, le=1000)
     type: Type | None = None
     side: Side | None = None
     position: Position | None = None
@@ -156,8 +157,10 @@ class Lesion(Pathology):
         try:
             return parse_level(name.removeprefix("vertebrae_")).name
         except LabelError as error:
+            near = difflib.get_close_matches(name, STRUCTURES, n=1)
             raise ValueError(
-                f"expected a level (L1), a structure of TotalSegmentator (liver) or a label (label 57), got {text!r}"
+                f"expected a level (L1), a structure of TotalSegmentator (liver) or a label (label 57), got {text!r}; "
+                f"{f'did you mean {near[0]!r}?' if near else 'name one'}"
             ) from error
 
     @model_validator(mode="after")

@@ -45,7 +45,7 @@ class Pathology(BaseModel):
         Whether a rule of plausibility that is broken is told instead of refused.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: ClassVar[str]
     stage: ClassVar[int]

@@ -14,7 +14,7 @@ _SMALL = [
     *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
 ]
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_ORDINALS = [
+ORDINALS = [
     *("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh"),
     "twelfth",
 ]
@@ -69,7 +69,7 @@ def _measured(units: Mapping[str, float], number: str = NUMBER) -> Quantity:
     return Quantity(rf"{number}[\s-]*(?:{'|'.join(units)})", read)
 
 
-_ORDINAL = "|".join((*_ORDINALS[::-1], r"\d+(?:st|nd|rd|th)"))
+_ORDINAL = "|".join((*ORDINALS[::-1], r"\d+(?:st|nd|rd|th)"))
 _REGIONS = {"cervical": "C", "thoracic": "T", "dorsal": "T", "lumbar": "L"}
 
 
@@ -108,7 +108,7 @@ def read_level(text: str) -> str:
         return "S"
     first, *rest = re.split(r"[\s-]+", text)
     if rest and rest[0] in _REGIONS:
-        number = _ORDINALS.index(first) + 1 if first in _ORDINALS else int(first[:-2])
+        number = ORDINALS.index(first) + 1 if first in ORDINALS else int(first[:-2])
         return parse_level(f"{_REGIONS[rest[0]]}{number}").name
     letter, number_said = "T" if text[0] in "td" else text[0].upper(), re.sub(r"^(?:th?|d|l|c)[.\s-]*", "", text)
     digits = number_said if number_said.isdigit() else str(_SMALL.index(number_said))

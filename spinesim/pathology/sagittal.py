@@ -75,7 +75,7 @@ class Sagittal(Pathology):
 
     upper: str = "T4"
     lower: str = "T12"
-    angle_deg: float = Field(ge=-100, le=110, allow_inf_nan=False)
+    angle_deg: float = Field(ge=-100, le=110)
     wedged: tuple[str, ...] = ()
     wedge_deg: float = Field(default=0.0, ge=0, le=20)
 

@@ -142,7 +142,7 @@ class Scoliosis(Pathology):
     kind: ClassVar[str] = "scoliosis"
     stage: ClassVar[int] = 1
 
-    cobb_deg: float = Field(ge=0, le=90, allow_inf_nan=False)
+    cobb_deg: float = Field(ge=0, le=90)
     apex: str
     direction: Literal["right", "left"] | None = None
     also: tuple[OtherCurve, ...] = ()

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from spinesim.errors import ConfigError
-from spinesim.pathology.disc import DiscDegeneration
+from spinesim.pathology.disc import OSTEOPHYTE_MM_OF, SCLEROSIS_HU_OF, DiscDegeneration
 from spinesim.pathology.proposal import Pathology
 from spinesim.pathology.vocabulary import Made, Phrase, Said, Vocabulary, name, phrase, value
 
-_GRADES = {"3": 3, "4": 4, "5": 5, "iii": 3, "iv": 4, "v": 5, "three": 3, "four": 4, "five": 5}
+_NUMERALS = ("i", "ii", "iii", "iv", "v")
+_WORDS = ("one", "two", "three", "four", "five")
+_GRADES = {said: n for each in ("12345", _NUMERALS, _WORDS) for n, said in enumerate(each, start=1)}
 _LOSS = "loss of (?:disc )?height|(?:(?:disc )?height )?(?:loss|reduction)"
+_SPURS = "(?:osteophytes?|spurs?)"
+_SCLEROSIS = "(?:end ?plate )?sclerosis"
+
+OSTEOPHYTE_MM, SCLEROSIS_HU = OSTEOPHYTE_MM_OF[4], SCLEROSIS_HU_OF[4]
+"""Of what is asked for without a size at a grade that usually comes without it (assumed)."""
 
 
 def _make(said: Sequence[Said], before: Sequence[Pathology]) -> Iterator[Made]:
@@ -19,9 +26,15 @@ def _make(said: Sequence[Said], before: Sequence[Pathology]) -> Iterator[Made]:
         if "discs" not in one.slots:
             raise ConfigError("prompt: expected the disc of each degeneration, got none of one; say it, as 'L4/L5'")
         parameters = {slot: one.slots[slot] for slot in DiscDegeneration.model_fields if slot in one.slots}
-        degeneration = DiscDegeneration(**parameters)
-        assumed = () if "pfirrmann_grade" in one.slots else (f"Pfirrmann {degeneration.pfirrmann_grade}",)
-        yield degeneration, assumed
+        grade = parameters.get("pfirrmann_grade", DiscDegeneration.model_fields["pfirrmann_grade"].default)
+        assumed = () if "pfirrmann_grade" in one.slots else (f"Pfirrmann {grade}",)
+        if one.get("spurred") and not parameters.get("osteophyte_mm", OSTEOPHYTE_MM_OF.get(grade)):
+            parameters["osteophyte_mm"] = OSTEOPHYTE_MM
+            assumed = (*assumed, f"osteophytes of {OSTEOPHYTE_MM:g} mm")
+        if one.get("sclerotic") and not parameters.get("sclerosis_hu", SCLEROSIS_HU_OF.get(grade)):
+            parameters["sclerosis_hu"] = SCLEROSIS_HU
+            assumed = (*assumed, f"sclerosis of {SCLEROSIS_HU:g} HU")
+        yield DiscDegeneration(**parameters), assumed
 
 
 VOCABULARY = Vocabulary(
@@ -39,12 +52,18 @@ VOCABULARY = Vocabulary(
         phrase("(?:full |complete )?(?:vacuum|gas)(?: phenomenon)?", vacuum="full"),
         phrase("partial (?:vacuum|gas)(?: phenomenon)?", vacuum="partial"),
         phrase("(?:no|without|with no)(?: any)? (?:vacuum|gas)(?: phenomenon)?", vacuum="none"),
-        value("<length>(?: of)? (?:osteophytes?|spurs?)|(?:osteophytes?|spurs?)(?: of)? <length>", "osteophyte_mm"),
-        phrase("(?:no|without|with no)(?: any)? (?:osteophytes?|spurs?)", osteophyte_mm=0.0),
-        Phrase("<side>(?: sided)? (?:osteophytes?|spurs?)", lambda side: {"osteophyte_sides": (side,)}),
-        phrase("anterior (?:osteophytes?|spurs?)", osteophyte_sides=("anterior",)),
-        phrase("osteophytes?|spurs?"),
-        phrase("bridging(?: (?:osteophytes?|spurs?))?|(?:osteophytes?|spurs?) that bridge", bridging=True),
+        value(f"<length>(?: of)? {_SPURS}|{_SPURS}(?: of)? <length>", "osteophyte_mm"),
+        phrase(f"(?:no|without|with no)(?: any)? {_SPURS}", osteophyte_mm=0.0, spurred=False),
+        Phrase(f"<side>(?: sided)? {_SPURS}|{_SPURS} on the <side>",
+               lambda side: {"osteophyte_sides": (side,), "spurred": True}),
+        Phrase(f"<length>(?: of)? {_SPURS} on the <side>",
+               lambda length, side: {"osteophyte_mm": length, "osteophyte_sides": (side,)}),
+        phrase(f"anterior {_SPURS}", osteophyte_sides=("anterior",), spurred=True),
+        phrase(_SPURS, spurred=True),
+        phrase(f"bridging(?: {_SPURS})?|{_SPURS} that bridge", bridging=True, spurred=True),
+        value(f"{_SCLEROSIS}(?: of)? <number> hu|<number> hu(?: of)? {_SCLEROSIS}", "sclerosis_hu"),
+        phrase(f"{_SCLEROSIS}|sclerotic end ?plates?", sclerotic=True),
+        phrase(f"(?:no|without|with no)(?: any)? {_SCLEROSIS}", sclerosis_hu=0.0, sclerotic=False),
         Phrase("wedged(?: open)?(?: by)? <angle> to the <side>",
                lambda angle, side: {"wedge_deg": angle if side == "right" else -angle}),
     ),

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from spinesim.anatomy.schemes import STRUCTURES
 from spinesim.errors import ConfigError
 from spinesim.pathology.lesion import DAYS_A_MONTH, Lesion
 from spinesim.pathology.proposal import Pathology
+from spinesim.pathology.quantities import ORDINALS
 from spinesim.pathology.vocabulary import Made, Phrase, Said, Vocabulary, name, phrase, value
 
-LOBES = ("left upper", "left lower", "right upper", "right middle", "right lower")
-ORGANS = ("liver", "spleen", "pancreas", "stomach", "sternum", "left kidney", "right kidney", "left hip", "right hip")
-
+SIDES = ("left", "right")
+CALLED = {
+    "clavicula": "(?:clavicle|clavicula)",
+    "esophagus": "o?esophagus",
+    "gallbladder": "gall ?bladder",
+    "iliopsoas": "(?:ilio)?psoas",
+    "urinary bladder": "(?:urinary )?bladder",
+    "vena": "(?:vein|vena)",
+}
+"""What people say otherwise than the names of TotalSegmentator's files."""
 
 COUNTS = ("two", "three", "four", "five", "six", "seven", "eight")
 """Words for how many, from two on."""
@@ -52,14 +61,20 @@ def _require_clear_counts(said: Sequence[Said]) -> None:
             )
 
 
-def _in_lobe(lobe: str) -> Phrase:
-    side, height = lobe.split()
-    return phrase(f"{lobe} lobe(?: of the lung)?", structure=f"lung_{height}_lobe_{side}")
-
-
-def _in_organ(organ: str) -> Phrase:
-    *side, named = organ.split()
-    return phrase(organ, structure="_".join((named, *side)))
+def _in_structure(structure: str) -> Phrase:
+    """A structure of TotalSegmentator, its side before or after it: ``left kidney``, ``kidney left``."""
+    words = structure.split("_")
+    side = next((word for word in words if word in SIDES), "")
+    said = " ".join(word for word in words if word != side)
+    if words[0] == "lung":
+        return phrase(f"{side} {words[1]} lobe(?: of the lung)?", structure=structure)
+    if words[0] == "rib":
+        number = words[-1]
+        nth = f"(?:{ORDINALS[int(number) - 1]}|{number}(?:st|nd|rd|th))"
+        return phrase(f"{nth} {side} rib|{side} {nth} rib|{side} rib {number}|rib {number} {side}", structure=structure)
+    for own, called in CALLED.items():
+        said = said.replace(own, called)
+    return phrase(f"{side} {said}|{said} {side}" if side else said, structure=structure)
 
 
 VOCABULARY = Vocabulary(
@@ -76,9 +91,13 @@ VOCABULARY = Vocabulary(
         value("<duration> (?:growth(?: pattern| law)?|history|follow up)", "over_months"),
         value("(?:volume )?doubling(?: time)?(?: of| in)?(?: in)? <duration>", "doubling_months"),
         value("(?:over|after|within) <duration>", "over_months"),
-        *map(_in_lobe, LOBES),
-        *map(_in_organ, ORGANS),
+        value("(?:seen|shown|imaged|scanned) (?:at|after) <duration>", "months"),
+        Phrase("(?:at|after) <duration> of <duration>(?: of growth)?",
+               lambda months, whole: {"months": months, "over_months": whole}),
+        value("(?:growing|grown|that grew) (?:over|for|in|within) <duration>", "over_months"),
+        *(_in_structure(each) for each in STRUCTURES if not each.startswith(("vertebrae_", "sacrum"))),
         value("<level>", "structure"),
+        Phrase("label <whole>", lambda number: {"structure": f"label {number}"}),
         Phrase("(?:on the )?<side>(?: (?:side|half))?", lambda side: {"side": side}),
         *(
             phrase(f"{way}(?:ly)?(?: part| third)?", position=way)
@@ -103,4 +122,4 @@ VOCABULARY = Vocabulary(
     complete=lambda said: "structure" in said.slots,
     place=("structure",),
     inherited=("type",),
-)
+)  # fmt: skip
