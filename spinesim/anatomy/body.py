@@ -27,6 +27,9 @@ would cut one tread off (on real labels redrawn at 1.5 mm it costs a sixth of th
 CANAL_STEP_MM = 1.5
 """Spacing on which the canal is looked for."""
 
+OPEN_CANAL_MM = 6.0
+"""A wider gap behind a body is its canal, where the ring about it is open."""
+
 FEWEST_COLUMNS = 40
 """A footprint of fewer square millimetres is no vertebral body."""
 
@@ -222,12 +225,14 @@ def _posterior_wall(
 ) -> float:
     """Where the body ends behind (mm in the frame): the front of the canal near the midline.
 
-    Where the canal's ring is open (a broken arch), the midline is followed back from the centre to where bone ends.
+    Where the canal's ring is open (a broken arch), the midline is followed back from the centre to a gap as wide as a
+    canal; the pieces of a broken body lie nearer together.
     """
     if canal is None:
-        pieces, _ = ndimage.label(waist & (np.abs(right) < 5.0))
-        body = pieces == pieces[tuple((np.array(waist.shape) - 1) // 2)]
-        return float(anterior[body].min()) if (pieces[body] > 0).all() else -HALF_DEPTH_MM
+        solid = np.flatnonzero((waist & (np.abs(right) < 5.0)).any(axis=0))
+        behind = solid[solid <= waist.shape[1] // 2][::-1]
+        apart = np.flatnonzero(-np.diff(behind) * STEP_MM > OPEN_CANAL_MM)
+        return float(anterior[0, behind[apart[0] if len(apart) else -1]]) if len(behind) else -HALF_DEPTH_MM
     start = float((canal - frame.centre) @ frame.axes[:, 1])
     midline = waist & (np.abs(right) < 5.0) & (anterior > start)
     return float(np.quantile(anterior[midline], 0.02)) if midline.any() else start
