@@ -36,6 +36,7 @@ SHOWN = (
     "scoliosis-with-fracture",
     "genant-moderate",
     "burst-a4-l1",
+    "clay-shovelers-fracture",
     "osteoporotic-fractures",
     "scheuermann",
     "flat-back",
@@ -96,7 +97,8 @@ def main() -> None:
 def describe(name: str, about: str, case: Case) -> str:
     """A preset's part of the page."""
     goals = "; ".join(f"{goal} {asked:.1f}, measured {got:.1f}" for goal, (asked, got, _) in case.goals.items())
-    return f"## {name}\n\n{about}. Asked {goals}.\n\n![{about}]({name}.jpg)\n"
+    measured = f" Asked {goals}." if goals else ""
+    return f"## {name}\n\n{about}.{measured}\n\n![{about}]({name}.jpg)\n"
 
 
 def page(lines: Iterable[str]) -> str:
