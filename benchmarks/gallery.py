@@ -59,8 +59,8 @@ CLOSE_MM = 150.0
 ASPECT, PIXEL_SHARE = 0.62, 1 / 420
 """Width of a panel over its height, and a pixel over its height."""
 
-BEHIND = 0.42
-"""Share of a sagittal panel's width that lies behind the bodies."""
+BEHIND, BEHIND_OF = 0.42, {"process_fracture": 0.75, "spondylolisthesis": 0.7}
+"""Share of a sagittal panel's width that lies behind the bodies, and where it is about what lies there."""
 
 PANEL_IN, DPI = 4.2, 100
 WIDE_PX, QUALITY = 860, 70
@@ -143,7 +143,8 @@ def draw_closely(case: Case, levels: tuple[Level, ...], out: Path) -> None:
     for rank, (scan, spine, view, when) in enumerate(panels):
         axes = figure.add_axes((rank / 4 + 0.002, 0.0, 1 / 4 - 0.004, 0.93), facecolor=GROUND)
         centre = np.mean([v.centre for v in spine if v.level in levels], axis=0)
-        _draw_plane(axes, scan, centre, case.before_spine.patient_axes, view)
+        behind = BEHIND_OF.get(case.pathology.kind, BEHIND) if view == "sagittal" else 0.5
+        _draw_plane(axes, scan, centre, case.before_spine.patient_axes, view, behind)
         figure.text(rank / 4 + 0.01, 0.95, f"{when}, {view}", color=INK, fontsize=9)
     figure.savefig(out, pil_kwargs={"quality": QUALITY, "optimize": True})
 
@@ -159,9 +160,9 @@ def mentioned(pathology: Pathology) -> tuple[Level, ...]:
     return (level,) if level else ()
 
 
-def _draw_plane(axes: Axes, scan: Scan, centre: np.ndarray, patient: np.ndarray, view: str) -> None:
+def _draw_plane(axes: Axes, scan: Scan, centre: np.ndarray, patient: np.ndarray, view: str, behind: float) -> None:
     """Sample a flat plane through a point."""
-    voxels, shape = _plane(scan.grid, centre, patient, view)
+    voxels, shape = _plane(scan.grid, centre, patient, view, behind)
     hu = ndimage.map_coordinates(scan.image.hu(), voxels, order=1, cval=-1000.0).reshape(shape)
     axes.imshow(hu, "gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1], aspect="auto")
     for level, number in scan.labels.numbers.items():
@@ -171,11 +172,13 @@ def _draw_plane(axes: Axes, scan: Scan, centre: np.ndarray, patient: np.ndarray,
     axes.set_axis_off()
 
 
-def _plane(grid: Grid, centre: np.ndarray, patient: np.ndarray, view: str) -> tuple[np.ndarray, tuple[int, ...]]:
+def _plane(
+    grid: Grid, centre: np.ndarray, patient: np.ndarray, view: str, behind: float
+) -> tuple[np.ndarray, tuple[int, ...]]:
     """Voxels of a flat plane through a point, and its shape; the patient's front, or right, is on the left."""
     tall, wide = CLOSE_MM, ASPECT * CLOSE_MM
     left = patient[:, 1] if view == "sagittal" else patient[:, 0]
-    start = (1 - BEHIND) * wide if view == "sagittal" else wide / 2
+    start = (1 - behind) * wide
     across = np.arange(start, start - wide, -PIXEL_SHARE * tall)
     up = np.arange(tall / 2, -tall / 2, -PIXEL_SHARE * tall)
     points = centre + across[None, :, None] * left + up[:, None, None] * patient[:, 2]
