@@ -119,9 +119,12 @@ def _pieces(vertebra: Vertebra, plan: Plan) -> tuple[Piece, ...]:
 
 
 def divided_bones(labels: LabelMap, spine: Spine, plan: Plan) -> Divided:
-    """Where the parts of each bone lie that a plan divides, and their motions: for a quick look at the result."""
-    shell_mm = ATTEMPTS[0].shell_mm
-    divided = [anchor for anchor in plan.anchors if anchor.part is not Part.WHOLE]
+    """Where the parts of each bone lie that a plan divides, and their motions: for a quick look at the result.
+
+    Bones that break into pieces are left out: these are carried as they are.
+    """
+    shell_mm, carriages = ATTEMPTS[0].shell_mm, carriages_in(spine, plan)
+    divided = [a for a in plan.anchors if a.part is not Part.WHOLE and not carriages[a.level].apart]
     maps = map_threads(lambda anchor: measure_distances(labels, spine[anchor.level], anchor, shell_mm), divided)
     found: dict[Level, list[tuple[DistanceMap, np.ndarray]]] = {}
     for anchor, region in zip(divided, maps, strict=True):

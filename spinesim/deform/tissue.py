@@ -54,7 +54,7 @@ def change_tissues(after: Scan, spine: Spine, tissues: Sequence[Tissue], field: 
         if tissue.where is not None:
             mask &= tissue.where(rest.reshape(-1, 3)).reshape(mask.shape)
         if tissue.stretched is not None:
-            mask[mask] = _stretches(sources, labels.grid)[mask] > tissue.stretched
+            mask[mask] = _stretches(sources, mask, labels.grid) > tissue.stretched
         if image is not None and voxels is not None:
             hu = image.hu(voxels[box])
             mean = mean_inside(hu, mask, labels.grid.spacing_mm)
@@ -66,9 +66,11 @@ def change_tissues(after: Scan, spine: Spine, tissues: Sequence[Tissue], field: 
     return Scan(labels, None if image is None or voxels is None else replace(image, voxels=voxels))
 
 
-def _stretches(sources: Float[np.ndarray, "i j k 3"], grid: Grid) -> Float[np.ndarray, "i j k"]:
-    """How many times its length tissue is drawn out to, in the direction in which that is most."""
-    by_voxel = np.stack(np.gradient(sources, axis=(0, 1, 2)), axis=-1)
+def _stretches(
+    sources: Float[np.ndarray, "i j k 3"], mask: Bool[np.ndarray, "i j k"], grid: Grid
+) -> Float[np.ndarray, " n"]:
+    """How many times its length tissue of a mask is drawn out to, in the direction in which that is most."""
+    by_voxel = np.stack(np.gradient(sources, axis=(0, 1, 2)), axis=-1)[mask]
     by_mm = by_voxel @ np.linalg.inv(grid.world_from_voxel[:3, :3])
     least = np.linalg.eigvalsh(np.swapaxes(by_mm, -1, -2) @ by_mm)[..., 0]
     return 1 / np.sqrt(np.maximum(least, np.finfo(float).tiny))

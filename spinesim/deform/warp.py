@@ -77,7 +77,12 @@ class Carriage:
     @property
     def growth(self) -> float:
         """How many times its volume it gets."""
-        return float(np.linalg.det(self.motion[:3, :3]))
+        return _growth(self.motion)
+
+    @property
+    def apart(self) -> bool:
+        """Whether it breaks into pieces that go their own ways."""
+        return len(self.pieces) > 1
 
 
 Interpolation = Literal["linear", "bspline"]
@@ -136,7 +141,8 @@ def warp_labels(
 
 
 Divided = Mapping[Level, Sequence[tuple[DistanceMap, Float[np.ndarray, "4 4"]]]]
-"""The parts of bones that are not rigid: where each is at rest, and its motion (new_from_old, world RAS, mm)."""
+"""The parts of bones that are neither rigid nor in pieces: where each is at rest, and its motion (new_from_old, world
+RAS, mm)."""
 
 
 def carry_quickly(
@@ -155,7 +161,7 @@ def carry_quickly(
 
     def carried(level: Level) -> tuple[Box, Bool[np.ndarray, "a b c"]]:
         solid, motion = solids[labels.numbers[level]], carriages[level].motion
-        if len(carriages[level].pieces) > 1:
+        if carriages[level].apart:
             box = _reach_of_parts(solid, carriages[level], output)
             return box, np.any([_filled_piece(solid, piece, output, box) for piece in carriages[level].pieces], axis=0)
         if level in divided:
@@ -164,7 +170,7 @@ def carry_quickly(
             depth = solid.at(blend_sources(divided[level], places))
             return box, depth.reshape([side.stop - side.start for side in box]) > 0
         box = _reach(solid, motion, 0.0, output)
-        return box, solid.filled(solid.carried(motion, output, box), output, carriages[level].growth)
+        return box, _filled(solid, motion, output, box)
 
     for number, (box, filled) in zip(labels.numbers.values(), map_threads(carried, labels.numbers), strict=True):
         owner[box][filled] = number
@@ -226,8 +232,7 @@ def _inside(
     if not carriage.whole:
         return _followed(solid, carriage, field, output)
     box = _reach(solid, carriage.motion, 0.0, output)
-    filled = solid.filled(solid.carried(carriage.motion, output, box), output, carriage.growth)
-    return _agreed(filled, box, carriage.motion, field, output)
+    return _agreed(_filled(solid, carriage.motion, output, box), box, carriage.motion, field, output)
 
 
 def _followed(
@@ -255,7 +260,7 @@ def _in_pieces(
         _agreed(_filled_piece(solid, piece, output, box), box, piece.motion, field, output, piece.yields)
         for piece in carriage.pieces
     ]
-    if len(carriage.pieces) == 1:
+    if not carriage.apart:
         voxels, sources = _followed(solid, carriage, field, output)
         beside = ~carriage.pieces[0].holds(sources)
         found.append((voxels[beside], sources[beside]))
@@ -284,9 +289,19 @@ def _agreed(
     return voxels[agreed], sources[agreed]
 
 
+def _filled(solid: Solid, motion: Float[np.ndarray, "4 4"], output: Grid, box: Box) -> Bool[np.ndarray, "a b c"]:
+    """Voxels of a box that lie in a bone where a motion carries it, grown if it grows."""
+    return solid.filled(solid.carried(motion, output, box), output, _growth(motion))
+
+
+def _growth(motion: Float[np.ndarray, "4 4"]) -> float:
+    """How many times its volume a motion gives a bone."""
+    return float(np.linalg.det(motion[:3, :3]))
+
+
 def _filled_piece(solid: Solid, piece: Piece, output: Grid, box: Box) -> Bool[np.ndarray, "a b c"]:
     """Voxels of a box that lie in a piece of a bone where its motion carries it."""
-    filled = solid.filled(solid.carried(piece.motion, output, box), output, float(np.linalg.det(piece.motion[:3, :3])))
+    filled = _filled(solid, piece.motion, output, box)
     places = output.to_world((np.argwhere(filled) + [side.start for side in box]).astype(float))
     filled[filled] = piece.holds(apply_affine(np.linalg.inv(piece.motion), places))
     return filled

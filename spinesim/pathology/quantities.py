@@ -13,6 +13,13 @@ _SMALL = [
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
     *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
 ]
+GRADES = {
+    said: grade
+    for row in ("12345", ("i", "ii", "iii", "iv", "v"), ("one", "two", "three", "four", "five"))
+    for grade, said in enumerate(row, start=1)
+}
+"""What the grades of slips and discs are called."""
+
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 ORDINALS = [
     *("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -147,12 +148,10 @@ class Spondylolisthesis(Pathology):
 
     def smaller(self, share: float) -> Spondylolisthesis | None:
         """A slip of a share of the percent."""
-        less = np.floor(share * (self.slip_percent or 0.0))
-        return (
-            self.model_copy(update={"slip_percent": float(less), "meyerding_grade": None})
-            if less >= LEAST_PERCENT
-            else None
-        )
+        percent = math.floor(share * (self.slip_percent or 0.0))
+        if percent < LEAST_PERCENT:
+            return None
+        return self.model_copy(update={"slip_percent": float(percent), "meyerding_grade": None})
 
     @property
     def excuses(self) -> Excuses:

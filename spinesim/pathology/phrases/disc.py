@@ -7,11 +7,9 @@ from collections.abc import Iterator, Sequence
 from spinesim.errors import ConfigError
 from spinesim.pathology.disc import OSTEOPHYTE_MM_OF, SCLEROSIS_HU_OF, DiscDegeneration
 from spinesim.pathology.proposal import Pathology
+from spinesim.pathology.quantities import GRADES
 from spinesim.pathology.vocabulary import Made, Phrase, Said, Vocabulary, name, phrase, value
 
-_NUMERALS = ("i", "ii", "iii", "iv", "v")
-_WORDS = ("one", "two", "three", "four", "five")
-_GRADES = {said: n for each in ("12345", _NUMERALS, _WORDS) for n, said in enumerate(each, start=1)}
 _LOSS = "loss of (?:disc )?height|(?:(?:disc )?height )?(?:loss|reduction)"
 _SPURS = "(?:osteophytes?|spurs?)"
 _SCLEROSIS = "(?:end ?plate )?sclerosis"
@@ -43,7 +41,7 @@ VOCABULARY = Vocabulary(
     phrases=(
         name("dis[ck] degeneration|degenerat(?:ion|ed)(?: dis[ck]s?)?|degenerative dis[ck]s?(?: disease)?"),
         name("spondylosis|osteochondrosis"),
-        *(phrase(f"(?:pfirrmann )?grade {said}|pfirrmann {said}", pfirrmann_grade=n) for said, n in _GRADES.items()),
+        *(phrase(f"(?:pfirrmann )?grade {said}|pfirrmann {said}", pfirrmann_grade=n) for said, n in GRADES.items()),
         phrase("pfirrmann|dis[ck]s?"),
         phrase("collapsed(?: dis[ck]s?)?", pfirrmann_grade=5),
         Phrase("<disc>|<pair>", lambda pair: {"discs": ("/".join(pair),)}),

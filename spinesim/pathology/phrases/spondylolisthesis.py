@@ -6,26 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from spinesim.errors import ConfigError
 from spinesim.pathology.proposal import Pathology
+from spinesim.pathology.quantities import GRADES
 from spinesim.pathology.slip import Spondylolisthesis
 from spinesim.pathology.vocabulary import Made, Phrase, Said, Vocabulary, name, phrase, value
-
-_GRADES = {
-    "1": 1,
-    "2": 2,
-    "3": 3,
-    "4": 4,
-    "5": 5,
-    "v": 5,
-    "iv": 4,
-    "iii": 3,
-    "ii": 2,
-    "i": 1,
-    "one": 1,
-    "two": 2,
-    "three": 3,
-    "four": 4,
-    "five": 5,
-}
 
 
 def _make(said: Sequence[Said], before: Sequence[Pathology]) -> Iterator[Made]:
@@ -45,7 +28,7 @@ VOCABULARY = Vocabulary(
         name("spondylolisthes[ie]s|listhes[ie]s|slip(?:s|ped|page)?"),
         name("anterolisthes[ie]s", direction="forward"),
         name("retrolisthes[ie]s", direction="backward"),
-        *(phrase(f"(?:meyerding )?grade {said}|meyerding {said}", meyerding_grade=n) for said, n in _GRADES.items()),
+        *(phrase(f"(?:meyerding )?grade {said}|meyerding {said}", meyerding_grade=n) for said, n in GRADES.items()),
         phrase("meyerding"),
         value("(?:by )?<percent>(?: slip)?", "slip_percent"),
         value("<angle>(?: slip angle)?|slip angle(?: of)? <angle>", "slip_angle_deg"),
