@@ -10,13 +10,14 @@ from click.testing import CliRunner
 from numpy.testing import assert_allclose
 from scipy.ndimage import binary_dilation, label
 
+from spinesim.anatomy.boxes import overlap
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.locate import estimate_spine
 from spinesim.cli.main import main
 from spinesim.errors import ConfigError
 from spinesim.phantom import PhantomParameters, build_phantom
 from spinesim.phantom.column import build_column
-from spinesim.phantom.raster import Axes, overlap
+from spinesim.phantom.raster import Axes
 from spinesim.phantom.shapes import KEPT, OWN, sample_shapes
 from spinesim.phantom.skeleton import draw_bones, vertebra_distance
 from spinesim.phantom.table import read_dimensions

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from spinesim.anatomy.canal import measure_canals
+from spinesim.anatomy.grid import apply_affine
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.locate import estimate_spine
 from spinesim.anatomy.plan import Mass
@@ -45,6 +46,17 @@ def test_what_breaks_a_rule_is_refused_and_on_demand_told_instead(small_phantom)
         simulate(small_phantom, asked)
     case = simulate(small_phantom, asked.allowed())
     assert any(warning.startswith("implausible: no joint is bent forward") for warning in case.warnings)
+
+
+def test_bones_that_would_lie_in_each_other_break_a_hard_rule_though_no_label_can_show_it(small_phantom):
+    scan = Scan(small_phantom.labels)
+    case = simulate(scan, Sagittal(upper="T8", lower="T11", angle_deg=-15, allow_implausible=True))
+    assert broken(case)["no bones overlap"]
+    upper, lower = (case.deformation.carriages[level].motion for level in (Level.T10, Level.T11))
+    lying = scan.labels.grid.to_world(np.argwhere(scan.labels.voxels == scan.labels.numbers[Level.T10]).astype(float))
+    there = scan.labels.grid.to_voxel(apply_affine(np.linalg.inv(lower) @ upper, lying)).round().astype(int)
+    inside = scan.labels.voxels[tuple(there.T)] == scan.labels.numbers[Level.T11]
+    assert case.overlaps[Level.T10, Level.T11] == pytest.approx(inside.mean(), abs=0.004)  # carried voxel by voxel
 
 
 def test_a_curve_that_strains_bones_is_refused_with_a_smaller_one_that_does_not(small_phantom, monkeypatch):

@@ -23,3 +23,19 @@ def padded(box: Box, shape: tuple[int, int, int], more: int | np.ndarray) -> Box
         for side, m, n in zip(box, np.broadcast_to(more, 3), shape, strict=True)
     )
     return i, j, k
+
+
+def within(box: Box, outer: Box) -> Box:
+    """A box inside another one, counted from the other's first voxel."""
+    i, j, k = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(box, outer, strict=True))
+    return i, j, k
+
+
+def overlap(a: Box, b: Box) -> tuple[Box, Box] | None:
+    """Give the voxels that two boxes share, counted within each of them, or None."""
+    starts = [max(p.start, q.start) for p, q in zip(a, b, strict=True)]
+    stops = [min(p.stop, q.stop) for p, q in zip(a, b, strict=True)]
+    if any(stop <= start for start, stop in zip(starts, stops, strict=True)):
+        return None
+    i, j, k = (slice(*ends) for ends in zip(starts, stops, strict=True))
+    return within((i, j, k), a), within((i, j, k), b)

@@ -31,6 +31,7 @@ from spinesim.deform.warp import (
     Carriage,
     Divided,
     Interpolation,
+    Overlaps,
     Piece,
     warp_image,
     warp_labels,
@@ -227,15 +228,15 @@ def _distance_to(mask: Bool[np.ndarray, "i j k"], grid: Grid) -> Float[np.ndarra
 
 def warp_scan(
     scan: Scan, solids: Mapping[int, Solid], deformation: Deformation, interpolation: Interpolation = "linear"
-) -> tuple[Scan, Bool[np.ndarray, "i j k"]]:
-    """Warp image and labels; the mask tells the voxels that came from outside the image."""
-    labels = warp_labels(scan.labels, solids, deformation.carriages, deformation.field, deformation.output)
+) -> tuple[Scan, Bool[np.ndarray, "i j k"], Overlaps]:
+    """Warp image and labels; the mask tells the voxels that came from outside the image, the last which bones meet."""
+    labels, overlaps = warp_labels(scan.labels, solids, deformation.carriages, deformation.field, deformation.output)
     if scan.image is None:
-        return Scan(labels), np.zeros(deformation.output.shape, dtype=bool)
+        return Scan(labels), np.zeros(deformation.output.shape, dtype=bool), overlaps
     table = deformation.table
     image = scan.image if table is None else table.without(scan.image)
     through = (deformation.field, deformation.output, deformation.device)
     warped, outside = warp_image(image, *through, interpolation)
     if table is None:
-        return Scan(labels, warped), outside
-    return Scan(labels, table.put_back(warped, scan.image)), outside & (table.spots != Spot.STANDING)
+        return Scan(labels, warped), outside, overlaps
+    return Scan(labels, table.put_back(warped, scan.image)), outside & (table.spots != Spot.STANDING), overlaps

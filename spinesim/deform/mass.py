@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from spinesim.anatomy.boxes import Box, padded
+from spinesim.anatomy.boxes import Box, padded, within
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.plan import Mass, Squeezed
@@ -104,8 +104,7 @@ def _neighbourhood(after: Scan, spine: Spine, mass: Mass, field: Field) -> _Neig
     else:
         wide = padded(box, grid.shape, np.ceil(mass.cortex_mm / grid.spacing_mm).astype(int) + 1)
         depth = ndimage.distance_transform_edt(labels.voxels[wide] == number, sampling=grid.spacing_mm)
-        inner = tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(box, wide, strict=True))
-        allowed = own & (depth[inner] - grid.spacing_mm.min() / 2 > mass.cortex_mm)
+        allowed = own & (depth[within(box, wide)] - grid.spacing_mm.min() / 2 > mass.cortex_mm)
     return _Neighbourhood(box, rest, density, reach, own, allowed)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from types import MappingProxyType
 from typing import Literal
 
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt
 from scipy import ndimage
 
-from spinesim.anatomy.boxes import Box, bounding_boxes
+from spinesim.anatomy.boxes import Box, bounding_boxes, overlap
 from spinesim.anatomy.grid import Grid, apply_affine
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.plan import Where
@@ -85,6 +86,10 @@ class Carriage:
         return len(self.pieces) > 1
 
 
+Overlaps = Mapping[tuple[Level, Level], float]
+"""How much of two bones would lie in each other if both went as planned: a share of the smaller one. Of what yields to
+others nothing counts, and pairs that share nothing are not there."""
+
 Interpolation = Literal["linear", "bspline"]
 """How an image is looked up between its voxels: linearly, or by cubic B-splines."""
 
@@ -118,18 +123,26 @@ def warp_image(
 
 def warp_labels(
     labels: LabelMap, solids: Mapping[int, Solid], carriages: Mapping[Level, Carriage], field: Field, output: Grid
-) -> LabelMap:
+) -> tuple[LabelMap, Overlaps]:
     """Carry a label map along: each rigid bone by its own motion, everything else through the field.
 
     A bone's surface is found between voxels (linear in the distance to it), so its shape does not fray. Where two bones
     claim one voxel, the field decides; where the field could not follow a bone because it touches another, neither gets
     it. A bone that was in one piece stays in one piece, unless a plan tears it.
+
+    Returns
+    -------
+    LabelMap
+        The labels on the output grid.
+    Overlaps
+        Bones that would lie in each other, and how much.
     """
     owner = np.zeros(output.shape, dtype=labels.voxels.dtype, order="F")
     numbers = labels.numbers
-    lying = map_threads(lambda level: _inside(solids[numbers[level]], carriages[level], field, output), numbers)
-    for number, (voxels, sources) in zip(numbers.values(), lying, strict=True):
-        _claim(owner, solids, number, voxels, sources)
+    found = map_threads(lambda level: _lie(solids[numbers[level]], carriages[level], field, output), numbers)
+    lying = dict(zip(numbers, found, strict=True))
+    for level, bone in lying.items():
+        _claim(owner, solids, numbers[level], bone.voxels, bone.sources)
     boxes = bounding_boxes(owner)
     torn = {
         numbers[level]: each.crumb_share for level, each in carriages.items() if not each.whole and level in numbers
@@ -137,7 +150,7 @@ def warp_labels(
     map_threads(lambda n: drop_crumbs(owner[boxes[n]], n, solids[n].pieces, torn.get(n, 1.0)), boxes)
     warped = _warp_others(labels, field, output)
     np.copyto(warped, owner, where=owner > 0)
-    return labels.with_voxels(warped, output)
+    return labels.with_voxels(warped, output), _overlaps(lying)
 
 
 Divided = Mapping[Level, Sequence[tuple[DistanceMap, Float[np.ndarray, "4 4"]]]]
@@ -223,50 +236,76 @@ def _claim(
     owner[tuple(mine[kept].T)] = number
 
 
-def _inside(
-    solid: Solid, carriage: Carriage, field: Field, output: Grid
-) -> tuple[np.ndarray, Float[np.ndarray, "n 3"]]:
-    """Output voxels (rows of indices) that lie in a bone, and the world points that the field takes them from."""
+@dataclass(frozen=True, eq=False)
+class _Lying:
+    """Where a bone comes to lie.
+
+    The voxels of a box that its motions fill, but for pieces that yield; those that it gets where no other bone claims
+    them (rows of indices), and the world points that the field takes these from.
+    """
+
+    box: Box
+    fills: Bool[np.ndarray, "a b c"]
+    voxels: np.ndarray
+    sources: Float[np.ndarray, "n 3"]
+
+
+def _lie(solid: Solid, carriage: Carriage, field: Field, output: Grid) -> _Lying:
+    """Where a bone comes to lie, whatever way it is carried."""
     if carriage.pieces:
         return _in_pieces(solid, carriage, field, output)
     if not carriage.whole:
         return _followed(solid, carriage, field, output)
     box = _reach(solid, carriage.motion, 0.0, output)
-    return _agreed(_filled(solid, carriage.motion, output, box), box, carriage.motion, field, output)
+    filled = _filled(solid, carriage.motion, output, box)
+    return _Lying(box, filled, *_agreed(filled, box, carriage.motion, field, output))
 
 
-def _followed(
-    solid: Solid, carriage: Carriage, field: Field, output: Grid
-) -> tuple[np.ndarray, Float[np.ndarray, "n 3"]]:
-    """Output voxels that the field takes from a bone, and from where."""
+def _followed(solid: Solid, carriage: Carriage, field: Field, output: Grid) -> _Lying:
+    """A bone that goes where the field takes it."""
     box = _reach_of_parts(solid, carriage, output)
-    if min(side.stop - side.start for side in box) < 2:
-        return np.empty((0, 3), dtype=int), np.empty((0, 3))
+    shape = tuple(side.stop - side.start for side in box)
+    if min(shape) < 2:
+        return _Lying(box, np.zeros(shape, dtype=bool), np.empty((0, 3), dtype=int), np.empty((0, 3)))
     block, density = field.block(output, box)
     voxels, sources = _voxels(box), block.reshape(-1, 3)
     depth = solid.at(sources)
     inside = depth > solid.level_of_equal_volume(depth, output, density.ravel())
     if carriage.tears:
         inside &= density.ravel() > TORN / carriage.growth
-    return voxels[inside], sources[inside]
+    return _Lying(box, inside.reshape(shape), voxels[inside], sources[inside])
 
 
-def _in_pieces(
-    solid: Solid, carriage: Carriage, field: Field, output: Grid
-) -> tuple[np.ndarray, Float[np.ndarray, "n 3"]]:
-    """Output voxels in the pieces of a bone, and where the field takes them from; beside a single one it decides."""
+def _in_pieces(solid: Solid, carriage: Carriage, field: Field, output: Grid) -> _Lying:
+    """A bone in pieces, each with its motion; beside a single one the field decides."""
     box = _reach_of_parts(solid, carriage, output)
+    filled = [_filled_piece(solid, piece, output, box) for piece in carriage.pieces]
     found = [
-        _agreed(_filled_piece(solid, piece, output, box), box, piece.motion, field, output, piece.yields)
-        for piece in carriage.pieces
+        _agreed(there, box, piece.motion, field, output, piece.yields)
+        for piece, there in zip(carriage.pieces, filled, strict=True)
     ]
+    firm = [there for piece, there in zip(carriage.pieces, filled, strict=True) if not piece.yields]
     if not carriage.apart:
-        voxels, sources = _followed(solid, carriage, field, output)
-        beside = ~carriage.pieces[0].holds(sources)
-        found.append((voxels[beside], sources[beside]))
+        rest = _followed(solid, carriage, field, output)
+        beside = ~carriage.pieces[0].holds(rest.sources)
+        found.append((rest.voxels[beside], rest.sources[beside]))
+        firm.append(rest.fills)
     voxels, sources = (np.concatenate(rows) for rows in zip(*found, strict=True))
     _, first = np.unique(np.ravel_multi_index(tuple(voxels.T), output.shape), return_index=True)
-    return voxels[first], sources[first]
+    return _Lying(box, np.any(firm, axis=0), voxels[first], sources[first])
+
+
+def _overlaps(lying: Mapping[Level, _Lying]) -> Overlaps:
+    """What each two bones would share, of the smaller one."""
+    sizes = {level: np.count_nonzero(bone.fills) for level, bone in lying.items()}
+    shared = {(a, b): _shared(lying[a], lying[b]) for a, b in combinations(lying, 2)}
+    return {(a, b): float(count / min(sizes[a], sizes[b])) for (a, b), count in shared.items() if count}
+
+
+def _shared(one: _Lying, other: _Lying) -> int:
+    """Number of voxels that two bones both fill."""
+    common = overlap(one.box, other.box)
+    return int(np.count_nonzero(one.fills[common[0]] & other.fills[common[1]])) if common else 0
 
 
 def _agreed(

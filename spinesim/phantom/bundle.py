@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from spinesim.phantom.raster import Axes, Box
+from spinesim.anatomy.boxes import Box
+from spinesim.phantom.raster import Axes
 from spinesim.phantom.solids import Rod
 
 REACH_MM = 4.0

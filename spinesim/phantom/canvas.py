@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.schemes import STRUCTURES
 from spinesim.phantom.kernels import lay
-from spinesim.phantom.raster import Axes, Box
+from spinesim.phantom.raster import Axes
 
 GRAIN_MM = 6.5
 """Width of a grain: it changes by its standard deviation over this length."""

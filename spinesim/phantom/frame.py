@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spinesim.anatomy.boxes import Box, overlap
 from spinesim.anatomy.levels import Level
 from spinesim.phantom.canvas import Slab
 from spinesim.phantom.column import Column
 from spinesim.phantom.parameters import PhantomParameters
 from spinesim.phantom.pelvis import wing_distance
 from spinesim.phantom.physics import fill, paint_bone
-from spinesim.phantom.raster import Box, overlap
 from spinesim.phantom.skeleton import JOINT_MM, POSTERIOR_CORTEX_MM, Bone
 from spinesim.phantom.solids import Rod
 from spinesim.phantom.thorax import (

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.grid import Grid
-
-Box = tuple[slice, slice, slice]
-"""A block of voxels: slices along i, j and k."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,17 +49,3 @@ def axes_of(grid: Grid) -> Axes:
     start, step = grid.world_from_voxel[:3, 3], grid.spacing_mm
     x, y, z = ((start[n] + step[n] * np.arange(grid.shape[n])).astype(np.float32) for n in range(3))
     return Axes(x, y, z)
-
-
-def overlap(a: Box, b: Box) -> tuple[Box, Box] | None:
-    """Give the voxels that two boxes share, counted within each of them, or None."""
-    starts = [max(p.start, q.start) for p, q in zip(a, b, strict=True)]
-    stops = [min(p.stop, q.stop) for p, q in zip(a, b, strict=True)]
-    if any(stop <= start for start, stop in zip(starts, stops, strict=True)):
-        return None
-    return _within(a, starts, stops), _within(b, starts, stops)
-
-
-def _within(box: Box, starts: list[int], stops: list[int]) -> Box:
-    i, j, k = (slice(start - s.start, stop - s.start) for start, stop, s in zip(starts, stops, box, strict=True))
-    return i, j, k

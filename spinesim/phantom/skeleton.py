@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import binary_dilation, label
 
+from spinesim.anatomy.boxes import Box, overlap
 from spinesim.anatomy.levels import Level, region
 from spinesim.phantom.canal import build_canal
 from spinesim.phantom.column import Column
 from spinesim.phantom.parallel import each
-from spinesim.phantom.raster import Axes, Box, overlap
+from spinesim.phantom.raster import Axes
 from spinesim.phantom.sacrum import sacrum_distance
 from spinesim.phantom.solids import smooth_union
 from spinesim.phantom.sweep import Tube

@@ -35,7 +35,7 @@ from spinesim.deform.mass import grow_masses
 from spinesim.deform.solids import Solid, build_solids
 from spinesim.deform.tissue import change_tissues
 from spinesim.deform.torch_kernels import CPU
-from spinesim.deform.warp import Interpolation, carry_quickly
+from spinesim.deform.warp import Interpolation, Overlaps, carry_quickly
 from spinesim.errors import ConfigError, OutOfReachError, PathologyError
 from spinesim.inpaint.brush import PLAIN, Brush, Inpainting
 from spinesim.inpaint.mask import Reason, Unknown
@@ -117,10 +117,10 @@ class OutputGrid:
 class Case:
     """A deformed scan and everything that was measured on the way.
 
-    ``outside`` tells the voxels that came from beyond the scan, ``painted`` where the plan changed the CT, ``masses``
-    numbers what grew in it, from 1. ``unknown`` tells what the warp could not know and why, ``noise_hu`` the noise of
-    the scan, where it was measured, ``repainted`` what a network painted, ``no_network`` why
-    none did where one was wanted. ``surroundings`` are those of the CT after.
+    ``outside`` tells the voxels that came from beyond the scan, ``overlaps`` the bones that would lie in each other,
+    ``painted`` where the plan changed the CT, ``masses`` numbers what grew in it, from 1. ``unknown`` tells what the
+    warp could not know and why, ``noise_hu`` the noise of the scan, where it was measured, ``repainted`` what a network
+    painted, ``no_network`` why none did where one was wanted. ``surroundings`` are those of the CT after.
     """
 
     pathology: BaseModel
@@ -132,6 +132,7 @@ class Case:
     after_spine: Spine
     after_measures: Measures
     outside: Bool[np.ndarray, "i j k"]
+    overlaps: Overlaps
     proposal: Proposal
     deformation: Deformation
     findings: tuple[str, ...]
@@ -415,7 +416,7 @@ def _carry_out(
     grid = _output_grid(scan, proposal.plan, output)
     deformation = build_deformation(scan, start.spine, proposal.plan, grid, told, device, finest_mm)
     told("warping")
-    warped, outside = warp_scan(scan, start.solids, deformation, output.interpolation)
+    warped, outside, overlaps = warp_scan(scan, start.solids, deformation, output.interpolation)
     changed = change_tissues(warped, start.spine, proposal.plan.tissues, deformation.field)
     after, masses = grow_masses(changed, start.spine, proposal.plan.masses, deformation.field)
     painted = find_painted(warped.image, changed.image, after.image)
@@ -440,6 +441,7 @@ def _carry_out(
         after_spine,
         after_measures,
         read_only(outside),
+        overlaps,
         proposal,
         deformation,
         findings(scan.labels, start.spine),

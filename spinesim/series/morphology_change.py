@@ -141,7 +141,7 @@ def _carry_out(start: _Start, change: Change, goal: dict[str, float]) -> Morphol
     motion = move_surface(start.model, change, start.specimen, start.vertebra, start.bone, start.still)
     field = build_local_field(motion, start.scan.grid, start.fading)
     carriages = {each: Carriage(np.eye(4), whole=each != change.level) for each in labels.numbers}
-    warped = warp_labels(labels, start.solids, carriages, field, start.scan.grid)
+    warped, _ = warp_labels(labels, start.solids, carriages, field, start.scan.grid)
     after = measure_vertebra(estimate_spine(warped)[change.level])
     changed = Scan(warped, None if image is None else warp_image(image, field, start.scan.grid)[0])
     measured = {name: after[name] - own[name] for name in after}

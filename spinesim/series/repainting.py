@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from spinesim.anatomy.boxes import Box
+from spinesim.anatomy.boxes import Box, within
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import LabelMap, Scan
@@ -211,8 +211,7 @@ def repaint(
 def _within(region: Box, box: Box) -> Bool[np.ndarray, "i j k"]:
     """Whether voxels of a box lie in a region inside it."""
     inside = np.zeros([side.stop - side.start for side in box], dtype=bool)
-    i, j, k = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(region, box, strict=True))
-    inside[i, j, k] = True
+    inside[within(region, box)] = True
     return inside
 
 
