@@ -49,7 +49,12 @@ DEEP_MM = 3.0
 
 PAINTED = (Reason.FRACTURE, Reason.LESION, Reason.TISSUE)
 
-COLUMNS = ("case", "method", "voxels", "marrow_hu", "texture_hu", "of_intact", "power_db", "rim", "seconds", "peak_mib")
+COLUMNS = (
+    *("case", "method", "voxels", "marrow_hu", "texture_hu", "of_intact", "power_db", "rim", "rim_of_unpainted"),
+    *("seconds", "peak_mib"),
+)
+"""``rim``: step across the rim, in parts of that just outside it; ``rim_of_unpainted``: in parts of the step at that
+place in the warped scan that noise was given back to."""
 
 
 def marrow_of(case: Case, level: Level) -> tuple[tuple[slice, ...], np.ndarray]:
@@ -60,15 +65,15 @@ def marrow_of(case: Case, level: Level) -> tuple[tuple[slice, ...], np.ndarray]:
     return box, deep
 
 
-def rim_of(hu: np.ndarray, painted: np.ndarray, bone: np.ndarray) -> float:
-    """Mean step across the rim of what is painted, in parts of the mean step just outside it, inside a bone."""
+def rim_of(hu: np.ndarray, painted: np.ndarray, bone: np.ndarray) -> tuple[float, float]:
+    """Mean step (HU) across the rim of what is painted, and just outside it, inside a bone."""
     near = ndimage.binary_dilation(painted, iterations=3) & ~painted
     across, beside = [], []
     for one, two in neighbours():
         steps, own = np.abs(hu[one] - hu[two]), bone[one] & bone[two]
         across.append(steps[(painted[one] != painted[two]) & own])
         beside.append(steps[near[one] & near[two] & own])
-    return float(np.concatenate(across).mean() / np.concatenate(beside).mean())
+    return float(np.concatenate(across).mean()), float(np.concatenate(beside).mean())
 
 
 def describe(case: Case, level: Level) -> dict[str, float]:
@@ -85,6 +90,7 @@ def describe(case: Case, level: Level) -> dict[str, float]:
     fast, painted = texture(hu), np.isin(reasons[box], PAINTED)
     bone = case.after.labels.voxels[box] == case.after.labels.numbers[level]
     inside = deep & painted
+    step, outside = rim_of(hu, find_mask(unknown_of(case), PAINTED)[box], bone)
     usual, spectrum = np.mean([each for each, _ in intact]), np.mean([each for _, each in intact], axis=0)
     return {
         "voxels": int(np.isin(reasons, PAINTED).sum()),
@@ -92,7 +98,8 @@ def describe(case: Case, level: Level) -> dict[str, float]:
         "texture_hu": float(fast[inside].std()),
         "of_intact": float(fast[inside].std() / usual),
         "power_db": float(np.mean(np.abs(10 * np.log10(power(hu, inside) / spectrum)))),
-        "rim": rim_of(hu, find_mask(unknown_of(case), PAINTED)[box], bone),
+        "rim": step / outside,
+        "step_hu": step,
     }
 
 
@@ -144,13 +151,17 @@ def main() -> None:
             if kept is not None and kept.exists():
                 slices[name, method] = np.load(kept)
                 kept.unlink()
+    unpainted = {row["case"]: row["step_hu"] for row in rows if row["method"] == "noise" and "step_hu" in row}
+    for row in rows:
+        if row["case"] in unpainted:
+            row["rim_of_unpainted"] = row["step_hu"] / unpainted[row["case"]]
     print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
     for row in rows:
         cells = (row.get(column, "") for column in COLUMNS)
         print("| " + " | ".join(f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in cells) + " |")
     if options.csv:
         with options.csv.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
     if options.picture and slices:

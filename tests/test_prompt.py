@@ -71,6 +71,9 @@ UNDERSTOOD = {
         curve(30, "T9"),
         Lesion(structure="T9", diameter_mm=10, type="lytic", position="posterior", side="left"),
     ],
+    "1 cm nodule in the left lower lobe, doubling every 90 days": [
+        Lesion(structure="lung_lower_lobe_left", diameter_mm=10, doubling_days=90)
+    ],
     "a 3 cm smooth mass in the liver": [Lesion(structure="liver", diameter_mm=30, irregularity=0)],
     "lytic lesion of L1, 15 mm, over 12 months, seen at 6 months": [
         Lesion(structure="L1", diameter_mm=15, type="lytic", over_months=12, months=6)
@@ -208,6 +211,7 @@ UNDERSTOOD = {
     "60 degree kyphosis from T4 to T12": [Sagittal(angle_deg=60)],
     "kyphosis of 60 degrees between T5 and T11": [Sagittal(upper="T5", lower="T11", angle_deg=60)],
     "lumbar lordosis of 30 degrees": [Sagittal(upper="L1", lower="S", angle_deg=-30)],
+    "flat back syndrome, 25 degrees": [Sagittal(upper="L1", lower="S", angle_deg=-25)],
     "flat back, 25 degrees": [Sagittal(upper="L1", lower="S", angle_deg=-25)],
     "Scheuermann's disease with 65 degrees": [Sagittal(angle_deg=65, wedged=("T7", "T8", "T9"), wedge_deg=9)],
     "Scheuermann kyphosis of 65 degrees, T8-T10 wedged, wedged by 6 degrees each": [

@@ -89,7 +89,7 @@ VOCABULARY = Vocabulary(
         value("<length>(?: (?:in )?(?:diameter|wide|large|across))?", "diameter_mm"),
         value("<volume>(?: (?:in )?volume)?", "volume_ml"),
         value("<duration> (?:growth(?: pattern| law)?|history|follow up)", "over_months"),
-        value("(?:volume )?doubling(?: time)?(?: of| in)?(?: in)? <duration>", "doubling_months"),
+        value("(?:volume )?(?:doubling(?: time)?|doubles)(?: of| in| every)?(?: in)? <duration>", "doubling_months"),
         value("(?:over|after|within) <duration>", "over_months"),
         value("(?:seen|shown|imaged|scanned) (?:at|after) <duration>", "months"),
         Phrase("(?:at|after) <duration> of <duration>(?: of growth)?",

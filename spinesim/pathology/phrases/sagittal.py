@@ -54,7 +54,7 @@ VOCABULARY = Vocabulary(
         name("(?:hyper|hypo) ?kyphos[ie]s|kyphos[ie]s|kyphotic", sign=KYPHOSIS),
         name("(?:hyper|hypo) ?lordos[ie]s|lordos[ie]s|lordotic", sign=LORDOSIS),
         name("scheuermann(?:'s)?(?: disease)?(?: kyphosis)?", sign=KYPHOSIS, scheuermann=True),
-        name("flat ?back", sign=LORDOSIS),
+        name("flat ?back(?: syndrome| deformity)?", sign=LORDOSIS),
         value("<angle>", "angle_deg"),
         Phrase("(?:from |between )?(?:<range>|<pair>)", _ends),
         Phrase("(?:from|between) <level> and <level>", _ends),
