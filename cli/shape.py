@@ -127,8 +127,8 @@ def score(
 
     Compactness is the share of variance in so many components, generalisation the error on cases left out of the fit
     (lower is better), specificity the distance of samples to the nearest case (lower is better); Davies 2002, Styner
-    2003. Lengths are mean distances of vertebrae's centres, angles those between vertebrae, after alignment. Of a
-    morphology model all its modes are scored, group by group, in mean distances of corresponding vertices.
+    2003. Lengths are mean distances of vertebrae's centres, angles those between vertebrae, after alignment; of a
+    morphology model, whose groups of levels are scored one by one, mean distances of corresponding vertices.
 
     A shipped model (adult, scoliosis, morphology) is named: it holds no cases, so its scores are those of its card.
     """
@@ -184,15 +184,15 @@ def _score_morphology(
 ) -> None:
     """Score the model of each group of levels."""
     from spinesim.anatomy.report import write_csv
-    from spinesim.errors import ConfigError
+    from spinesim.series.shape_picture import draw_group_scores
     from spinesim.shape.morphology_fitting import read_morphology_fit
     from spinesim.shape.morphology_scores import score_morphology
 
-    if png_file:
-        raise ConfigError(f"--png: expected a pose model, got {model}, a morphology model; take --csv")
     rows = score_morphology(*read_morphology_fit(model, report), **options)
     if csv_file:
         write_csv(rows, csv_file)
+    if png_file:
+        draw_group_scores(rows, png_file)
     if not quiet:
         click.echo("levels   vertebrae  modes  compactness  generalisation  specificity")
         for row in rows:

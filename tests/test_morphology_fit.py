@@ -14,6 +14,7 @@ from numpy.testing import assert_array_equal
 from spinesim.anatomy.levels import Level
 from spinesim.cli.main import main
 from spinesim.errors import ConfigError
+from spinesim.series.shape_picture import draw_group_scores
 from spinesim.shape.cohort import LeftOut
 from spinesim.shape.morphology import model_of
 from spinesim.shape.morphology_file import read_morphology
@@ -61,13 +62,19 @@ def test_each_group_gets_a_model_and_a_rare_level_none(cohort):
         fit_groups(cohort, modes=30)
 
 
-def test_scores_leave_a_label_map_out_whole_and_say_where_none_can_be(cohort):
+def test_scores_leave_a_label_map_out_whole_and_say_where_none_can_be(cohort, tmp_path):
     models, used, _ = fit_groups(cohort, modes=6)
-    (row,) = score_morphology(models, used, rng=np.random.default_rng(0))
-    assert row["levels"] == "L2-L3" and row["vertebrae"] == 24 and row["modes"] == 6
-    assert 0.5 < row["compactness"] < 1 and 0.1 < row["generalisation_mm"] < 2 and 0.1 < row["specificity_mm"] < 3
-    (fewer,) = score_morphology(models, used, modes=2, rng=np.random.default_rng(0))
-    assert fewer["compactness"] < row["compactness"] and fewer["generalisation_mm"] > row["generalisation_mm"]
+    rows = score_morphology(models, used, rng=np.random.default_rng(0))
+    assert [row["modes"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert {(row["levels"], row["vertebrae"]) for row in rows} == {("L2-L3", 24)}
+    compactness, generalisation = ([row[name] for row in rows] for name in ("compactness", "generalisation_mm"))
+    assert compactness[0] > 0.1 and np.all(np.diff(compactness) > 0) and compactness[-1] < 1
+    assert np.all(np.diff(generalisation) < 0) and 0.1 < generalisation[-1] < 2
+    assert all(0.1 < row["specificity_mm"] < 3 for row in rows)
+    fewer = score_morphology(models, used, modes=2, rng=np.random.default_rng(0))
+    assert [row["modes"] for row in fewer] == [1, 2] and fewer[0] == rows[0]
+    draw_group_scores(rows, tmp_path / "scores.png")
+    assert (tmp_path / "scores.png").read_bytes()[:4] == b"\x89PNG"
     models, used, _ = fit_groups([drawn(number, [Level.L2]) for number in range(3)], modes=1)
     (row,) = score_morphology(models, used, rng=np.random.default_rng(0))
     assert row["generalisation_mm"] is None
@@ -104,7 +111,6 @@ def test_without_elastix_it_is_refused_before_any_work(small_cohort, tmp_path, m
     ("args", "said"),
     [
         (("score", "shipped.npz"), "shape fit --morphology"),
-        (("score", "shipped.npz", "--png", "a.png"), "--png: expected a pose model"),
         (("fit", ".", "--morphology", "--levels", "C1-C2", "--out", "a.npz"), "expected some of C3 to L5"),
         (("fit", ".", "--morphology", "--out", "a.txt"), "ends in .npz"),
     ],

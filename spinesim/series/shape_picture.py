@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.vertebra import Spine, unit
@@ -33,6 +36,10 @@ WIDTH_PX, MOST_HEIGHT_PX, SIDE_PX, GAP_PX, HEADER_PX, FOOTER_PX = 1600, 1000, 24
 SCORES_PX = 500
 MARGIN_MM, NAME_MM = 14.0, 5.0
 GRID = "#3a4048"
+GROUP_COLOURS = (*COBB_COLOURS, "#8fd694", "#c9a7eb")
+"""One a group of levels, from the head down."""
+
+DOTS: dict[str, Any] = {"marker": "o", "markersize": 4}
 NAMED = (Level.C7, Level.T1, Level.T4, Level.T8, Level.T12, Level.L1, Level.L3, Level.L5, Level.S)
 """Levels that are named beside the mean spine; the ends always are."""
 
@@ -167,27 +174,56 @@ def draw_scores(scores: Scores, path: Path) -> None:
     OutputError
         When the file cannot be written there.
     """
-    figure = Figure(figsize=(WIDTH_PX / DPI, SCORES_PX / DPI), dpi=DPI, facecolor=GROUND)
-    modes, panels = np.arange(len(scores.compactness)), figure.subplots(1, 3).tolist()
-    panels[0].plot(modes, 100 * scores.compactness, color=COBB_COLOURS[0], marker="o", markersize=4)
+    figure, panels = _score_panels("error of left-out cases", "samples to nearest case")
+    panels[0].plot(np.arange(len(scores.compactness)), 100 * scores.compactness, color=COBB_COLOURS[0], **DOTS)
     _draw_errors(panels[1], scores.generalisation, scores.generalisation_error)
     _draw_errors(panels[2], scores.specificity, scores.specificity_error)
-    words = (
-        "compactness: variance told (%)",
-        "generalisation: error of left-out cases",
-        "specificity: samples to nearest case",
-    )
+    for axes in panels:
+        axes.set_ylim(bottom=0)
+    _save(figure, path)
+
+
+def draw_group_scores(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the scores of a morphology model by the number of modes, a line for each group of levels.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Those of :func:`spinesim.shape.morphology_scores.score_morphology`.
+    path : Path
+        The PNG file to write; an existing one is replaced whole.
+
+    Raises
+    ------
+    OutputError
+        When the file cannot be written there.
+    """
+    figure, panels = _score_panels("left-out vertebrae (mm)", "samples to nearest vertebra (mm)")
+    columns = (("compactness", 100.0), ("generalisation_mm", 1.0), ("specificity_mm", 1.0))
+    for (name, factor), axes in zip(columns, panels, strict=True):
+        for group, colour in zip(dict.fromkeys(row["levels"] for row in rows), GROUP_COLOURS, strict=False):
+            known = [(row["modes"], factor * row[name]) for row in rows if row["levels"] == group and row[name]]
+            axes.plot(*np.reshape(known, (-1, 2)).T, color=colour, label=group, **DOTS)
+        axes.set_ylim(bottom=0)
+    panels[0].legend(labelcolor=INK, facecolor=GROUND, edgecolor=GRID)
+    _save(figure, path)
+
+
+def _score_panels(left_out: str, drawn: str) -> tuple[Figure, list[Axes]]:
+    """Three panels for compactness, generalisation and specificity by modes."""
+    figure = Figure(figsize=(WIDTH_PX / DPI, SCORES_PX / DPI), dpi=DPI, facecolor=GROUND)
+    panels: list[Axes] = figure.subplots(1, 3).tolist()
+    words = ("compactness: variance told (%)", f"generalisation: {left_out}", f"specificity: {drawn}")
     for axes, title in zip(panels, words, strict=True):
         axes.set_title(title, color=INK, fontsize=12)
         axes.set_xlabel("modes", color=INK)
-        axes.set_ylim(bottom=0)
         axes.set_facecolor("black")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.tick_params(colors=INK)
         axes.grid(color=GRID, linewidth=0.6)
         axes.spines[:].set_color(GRID)
     figure.subplots_adjust(left=0.045, right=0.985, bottom=0.12, top=0.9, wspace=0.14)
-    _save(figure, path)
+    return figure, panels
 
 
 def _draw_errors(axes: Axes, values: Float[np.ndarray, "modes 2"], errors: Float[np.ndarray, "modes 2"]) -> None:
@@ -200,8 +236,7 @@ def _draw_errors(axes: Axes, values: Float[np.ndarray, "modes 2"], errors: Float
             color=COBB_COLOURS[1 + rank],
             label=name,
             capsize=2,
-            marker="o",
-            markersize=4,
+            **DOTS,
         )
     axes.legend(labelcolor=INK, facecolor=GROUND, edgecolor=GRID)
 

@@ -22,13 +22,21 @@ def measure_generalisation(
     triangles: Int[np.ndarray, "t 3"],
     modes: int,
     owner: Callable[[Specimen], Hashable] = lambda specimen: specimen.source.rsplit("_", 1)[-1],
-) -> Float[np.ndarray, " n"]:
+    fewer: Sequence[int] = (),
+) -> Float[np.ndarray, "m n"]:
     """How far each vertebra is from what a model of the other persons makes of it; a person is left out whole.
 
     Parameters
     ----------
     owner : callable
         Tells persons apart; by default the last part of the source's name, after ``_``.
+    fewer : sequence of int
+        Told with so many of the model's first modes each, beside all.
+
+    Returns
+    -------
+    (m, n) array
+        A row for each number in ``fewer``, and one for all modes; a column for each vertebra, mm.
 
     Raises
     ------
@@ -38,13 +46,14 @@ def measure_generalisation(
     owners = [owner(specimen) for specimen in specimens]
     if len(set(owners)) < 2:
         raise ConfigError("generalisation: expected two persons or more, got one; give more cases")
-    errors = np.empty(len(specimens))
+    errors = np.empty((len(fewer) + 1, len(specimens)))
     for left_out in sorted(set(owners), key=str):
         others = [each for each, whose in zip(specimens, owners, strict=True) if whose != left_out]
-        fitted = fit_morphology(others, triangles, modes)
+        whole = fit_morphology(others, triangles, modes)
+        fitted = [*map(whole.truncated, fewer), whole]
         for rank, (each, whose) in enumerate(zip(specimens, owners, strict=True)):
             if whose == left_out:
-                errors[rank] = measure_rebuilt(fitted, each)
+                errors[:, rank] = [measure_rebuilt(model, each) for model in fitted]
     return errors
 
 
@@ -56,18 +65,22 @@ def score_morphology(
     samples: int = 100,
     rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
-    """Compactness, generalisation and specificity of the model of each group, on what it was fitted to.
+    """Compactness, generalisation and specificity of the model of each group by modes, on what it was fitted to.
 
     Compactness is the share of the variance beyond level and size that the modes tell. A label map is left out whole;
-    where the others are too few for the modes they get as many as they allow, and where they allow none, or a level
-    would have one vertebra, generalisation is None.
+    where the others do not allow that many modes, or a level would have one vertebra, generalisation is None.
 
     Parameters
     ----------
     modes : int, optional
         Most modes; by default the model's.
     samples : int
-        Draws for specificity.
+        Draws for specificity, of each number of modes.
+
+    Returns
+    -------
+    list of dict
+        A row for each group and number of modes from 1.
 
     Raises
     ------
@@ -78,31 +91,34 @@ def score_morphology(
         raise ConfigError(f"modes: expected 1 or more, got {modes}; ask for more")
     rows = []
     for model in models:
-        model = model if modes is None else model.truncated(min(modes, model.gaussian.modes.shape[1]))
+        most = min(model.gaussian.modes.shape[1], modes or np.iinfo(int).max)
         own = [specimen for specimen in specimens if specimen.level in model.levels]
-        error = _left_out_error(model, own)
-        rows.append(
-            {
-                "levels": f"{model.levels[0].name}-{model.levels[-1].name}",
-                "vertebrae": len(own),
-                "modes": model.gaussian.modes.shape[1],
-                "compactness": round(float(model.gaussian.explained().sum()), 4),
-                "generalisation_mm": error,
-                "specificity_mm": round(float(measure_specificity(model, own, samples, rng=rng).mean()), 4),
-            }
-        )
+        compactness = np.cumsum(model.gaussian.explained())
+        for count, error in enumerate(_left_out_errors(model, own, most), start=1):
+            drawn = measure_specificity(model.truncated(count), own, samples, rng=rng)
+            rows.append(
+                {
+                    "levels": f"{model.levels[0].name}-{model.levels[-1].name}",
+                    "vertebrae": len(own),
+                    "modes": count,
+                    "compactness": round(float(compactness[count - 1]), 4),
+                    "generalisation_mm": None if error is None else round(error, 4),
+                    "specificity_mm": round(float(drawn.mean()), 4),
+                }
+            )
     return rows
 
 
-def _left_out_error(model: MorphologyModel, specimens: Sequence[Specimen]) -> float | None:
-    """Mean generalisation with as many modes as the others allow; None where they allow none."""
+def _left_out_errors(model: MorphologyModel, specimens: Sequence[Specimen], most: int) -> list[float | None]:
+    """Mean generalisation with each number of modes; None where the others do not allow that many."""
     counts = [[s.source for s in specimens if s.level == level] for level in model.levels]
-    most = max(sum(s.source == source for s in specimens) for source in {s.source for s in specimens})
-    allowed = min(model.gaussian.modes.shape[1], len(specimens) - most - len(model.levels) - 1)
+    largest = max(sum(s.source == source for s in specimens) for source in {s.source for s in specimens})
+    allowed = min(most, len(specimens) - largest - len(model.levels) - 1)
     if allowed < 1 or min(len(sources) - max(map(sources.count, sources)) for sources in counts) < 2:
-        return None
-    errors = measure_generalisation(specimens, model.triangles, allowed, lambda specimen: specimen.source)
-    return round(float(errors.mean()), 4)
+        return [None] * most
+    fewer = range(1, allowed)
+    errors = measure_generalisation(specimens, model.triangles, allowed, lambda s: s.source, fewer)
+    return [*map(float, errors.mean(axis=1)), *[None] * (most - allowed)]
 
 
 def measure_rebuilt(model: MorphologyModel, specimen: Specimen) -> float:
