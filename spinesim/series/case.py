@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -214,10 +214,8 @@ def simulate(
     spine = estimate_spine(scan.labels)
     start = _Start(scan, build_solids(scan.labels), spine, measure_spine(spine), seed)
     pathology = seat(settle(pathology, seed), scan.labels, spine, seed)
-    case = _meet(start, pathology, output, device, told)
-    judged = _plausible(case, lambda: _tried_smaller(start, pathology, output, device))
-    told("painting")
-    return paint_case(judged, inpaint, network, told)
+    smaller = partial(_tried_smaller, start, pathology, output, device)
+    return paint_case(_plausible(_meet(start, pathology, output, device, told), smaller), inpaint, network, told)
 
 
 def _meet(start: _Start, pathology: BaseModel, output: OutputGrid, device: str, told: Told) -> Case:

@@ -42,16 +42,15 @@ def paint_case(case: Case, method: Inpainting, network: Repainting | None = None
     measured keeps the blur, with a warning, and so does one that is carried to voxels of another size. Then the
     network paints, where there is one and work for it.
     """
-    before, after = case.before.image, case.after.image
-    if before is None or after is None:
+    told("painting")
+    if case.before.image is None or case.after.image is None:
         return case
-    body = (case.surroundings or find_surroundings(after)).body_on(after.grid)
-    unknown = _find_unknown(case, after, body)
-    case = replace(case, unknown=unknown)
+    body = (case.surroundings or find_surroundings(case.after.image)).body_on(case.after.grid)
+    case = replace(case, unknown=_find_unknown(case, case.after.image, body))
     if method == "none":
         return case
-    case = _with_noise(case, before, after, unknown, body)
-    return case if network is None else repaint(case, unknown, body, network, told)
+    case = _with_noise(case, body)
+    return case if network is None else repaint(case, body, network, told)
 
 
 def _find_unknown(case: Case, after: Volume, body: Bool[np.ndarray, "i j k"]) -> Unknown:
@@ -67,9 +66,10 @@ def _find_unknown(case: Case, after: Volume, body: Bool[np.ndarray, "i j k"]) ->
     return find_unknown(after, labels, density, case.outside, body, case.painted, divided, overruled)
 
 
-def _with_noise(case: Case, before: Volume, after: Volume, unknown: Unknown, body: Bool[np.ndarray, "i j k"]) -> Case:
+def _with_noise(case: Case, body: Bool[np.ndarray, "i j k"]) -> Case:
     """Give back the noise that linear interpolation took; splines keep most of it."""
-    if case.interpolation != "linear":
+    before, after, unknown = case.before.image, case.after.image, unknown_of(case)
+    if before is None or after is None or case.interpolation != "linear":
         return case
     if not np.allclose(before.grid.spacing_mm, after.grid.spacing_mm, rtol=0.02):
         said = "noise: expected the voxels of the scan, got others; the CT keeps the blur of the warp"

@@ -140,7 +140,6 @@ def _painter(wanted: NetworkMethod, brush: Brush, device: str, spacing_mm: Float
 
 def repaint(
     case: Case,
-    unknown: Unknown,
     body: Bool[np.ndarray, "i j k"],
     work: Repainting,
     told: Told,
@@ -150,9 +149,7 @@ def repaint(
     Parameters
     ----------
     case : Case
-        As it came out of the warp, with the noise given back; it has a CT.
-    unknown : Unknown
-        Why each voxel is not known.
+        As it came out of the warp, with the noise given back; it has a CT, and tells what of it is not known.
     body : (i, j, k) bool array
         The patient.
     work : Repainting
@@ -160,9 +157,11 @@ def repaint(
     told : callable
         Told of the progress.
     """
-    image = case.after.image
+    image, unknown = case.after.image, case.unknown
+    if image is None or unknown is None:
+        return case
     mask = find_mask(unknown, work.reasons)
-    if image is None or not mask.any():
+    if not mask.any():
         return case
     painter = work.load()
     if isinstance(painter, str):
@@ -185,12 +184,9 @@ def repaint(
             continue
         tissues = _tissues(case, hu, local, box, air)
         canvas = Canvas(hu, inside, guided, tissues, local, noise_hu, marrow_hu or USUAL_MARROW_HU)
-        sources = case.deformation.field.voxels_in(case.before.grid, grid, box)
-        start = tuple(side.start for side in box)
-        white = draw_carried_noise(sources, case.before.grid.shape, start, grid.shape, seed=case.seed)[0]
         painted = paint(
             canvas,
-            white,
+            _carried_noise(case, box),
             painter,
             work.brush,
             seed=case.seed,
@@ -206,6 +202,16 @@ def repaint(
     steps = 1 if painter.card.method == "pix2pix" else work.brush.steps
     repainted = Repainted(painter.card.method, painter.source, steps, work.reasons, count)
     return replace(case, after=after, repainted=repainted)
+
+
+def _carried_noise(case: Case, box: Box) -> Float[np.ndarray, "a b c"]:
+    """White noise of a box of the output that belongs to the tissue."""
+    before, after = case.before.grid, case.after.grid
+    sources = case.deformation.field.voxels_in(before, after, box)
+    start = (box[0].start, box[1].start, box[2].start)
+    white: Float[np.ndarray, "a b c"]
+    (white,) = draw_carried_noise(sources, before.shape, start, after.shape, seed=case.seed)
+    return white
 
 
 def _within(region: Box, box: Box) -> Bool[np.ndarray, "i j k"]:
