@@ -57,7 +57,7 @@ def measure(
 
     Curves are found, not given; angles are read in the patient's own planes.
     """
-    from spinesim.anatomy.findings import check_order, findings
+    from spinesim.anatomy.findings import check_order, findings, tell_coarseness
     from spinesim.anatomy.locate import estimate_spine
     from spinesim.anatomy.measure import measure_spine
     from spinesim.anatomy.reading import read_scan
@@ -68,7 +68,7 @@ def measure(
     check_order(scan.labels)
     spine = estimate_spine(scan.labels)
     measures = measure_spine(spine)
-    found = findings(scan.labels, spine)
+    found = (*findings(scan.labels, spine), *tell_coarseness(scan.labels.grid))
     report, rows = report_measures(measures, spine), report_rows(measures, spine)
     if json_file:
         write_json({"labels": str(labels), "scheme": scan.labels.scheme, **report, "findings": list(found)}, json_file)

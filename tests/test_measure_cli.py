@@ -8,10 +8,13 @@ import sys
 import warnings
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from pydantic import BaseModel, ConfigDict, Field
 
+from spinesim.anatomy.findings import tell_coarseness
+from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.writing import write_labels
 from spinesim.cli import main as entry
 from spinesim.cli.main import main
@@ -66,7 +69,10 @@ def test_what_is_printed_is_written(labels_file, tmp_path):
     with table.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["level"] for row in rows] == ["T9", "T10", "T11", "T12", "L1"]
-    assert report["scheme"] == "verse" and report["findings"] == []
+    assert report["scheme"] == "verse"
+    (coarse,) = report["findings"]
+    assert coarse.startswith("Voxels of 2 x 2 x 2 mm hold the angle") and coarse in done.output
+    assert tell_coarseness(Grid((9, 9, 9), np.diag([0.7, 0.7, 2.5, 1.0]))) == ()
     for row in rows:
         line = next(line for line in done.output.splitlines() if line.split()[:1] == [row["level"]])
         assert line.split()[4] == f"{report['heights_mm'][row['level']]['anterior']:.1f}"

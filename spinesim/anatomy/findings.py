@@ -9,6 +9,7 @@ from jaxtyping import Bool
 from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box
+from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import RARE, Level, levels_between
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.vertebra import Spine, Vector
@@ -19,6 +20,10 @@ STUMP_SHARE = 0.7
 
 CLOSE_SHARE, FAR_SHARE = 0.65, 1.6
 """Steps from level to level outside these shares of the steps beside them are told."""
+
+COARSE_MM, FINE_MM = 1.75, 1.5
+"""Voxels with a longer side, were they cubes, hold no angle to 2 degrees: a plate that lies along them may tilt by one
+of them over its width before any changes hands. Real labels of a chest did on voxels of the second size."""
 
 PIECES_NAMED = 4
 """So many pieces of a label are named by their size, the largest first."""
@@ -70,6 +75,17 @@ def findings(labels: LabelMap, spine: Spine) -> tuple[str, ...]:
         *_rare(spine.levels),
         *_uneven(_without_stumps(bones)),
         *_broken(bones),
+    )
+
+
+def tell_coarseness(grid: Grid) -> tuple[str, ...]:
+    """Say that the voxels are too large to measure angles well, if they are."""
+    if np.cbrt(grid.voxel_volume_mm3) <= COARSE_MM:
+        return ()
+    sides = " x ".join(f"{side:.3g}" for side in grid.spacing_mm)
+    return (
+        f"Voxels of {sides} mm hold the angle between two small end plates to 2 or 3 degrees; "
+        f"labels drawn on {FINE_MM:g} mm or finer hold it better.",
     )
 
 
