@@ -107,7 +107,8 @@ def page(lines: Iterable[str]) -> str:
 
 Some of the shipped presets on the built-in phantom (C7 to the sacrum, 1.5 mm), before and after: the whole spine in
 sections that follow it, a level that changes in planes through it, lesions one a row in three planes. Made by
-`make gallery`; one of them on your own scan:
+`make gallery`, with what a network paints if one is installed. What grows out of the field of view is cut off, and planes through a level
+follow it, so that they cut its neighbours elsewhere than before. One of them on your own scan:
 `spinesim simulate ct.nii.gz --labels labels.nii.gz --config NAME`.
 """
     return "\n".join([head, *lines])
@@ -165,10 +166,10 @@ def _draw_plane(axes: Axes, scan: Scan, centre: np.ndarray, patient: np.ndarray,
     voxels, shape = _plane(scan.grid, centre, patient, view, behind)
     hu = ndimage.map_coordinates(scan.image.hu(), voxels, order=1, cval=-1000.0).reshape(shape)
     axes.imshow(hu, "gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1], aspect="auto")
-    for level, number in scan.labels.numbers.items():
+    for number in scan.labels.numbers.values():
         inside = ndimage.map_coordinates((scan.labels.voxels == number).astype(np.float32), voxels, order=1)
         if inside.max() > 0.5:
-            axes.contour(inside.reshape(shape), [0.5], colors=[LINE], linewidths=0.6, alpha=0.4 + 0.5 * (level % 2))
+            axes.contour(inside.reshape(shape), [0.5], colors=[LINE], linewidths=0.6, alpha=0.7)
     axes.set_axis_off()
 
 

@@ -65,7 +65,7 @@ def marrow_of(case: Case, level: Level) -> tuple[tuple[slice, ...], np.ndarray]:
     return box, deep
 
 
-def rim_of(hu: np.ndarray, painted: np.ndarray, bone: np.ndarray) -> tuple[float, float]:
+def steps_at_rim(hu: np.ndarray, painted: np.ndarray, bone: np.ndarray) -> tuple[float, float]:
     """Mean step (HU) across the rim of what is painted, and just outside it, inside a bone."""
     near = ndimage.binary_dilation(painted, iterations=3) & ~painted
     across, beside = [], []
@@ -90,7 +90,7 @@ def describe(case: Case, level: Level) -> dict[str, float]:
     fast, painted = texture(hu), np.isin(reasons[box], PAINTED)
     bone = case.after.labels.voxels[box] == case.after.labels.numbers[level]
     inside = deep & painted
-    step, outside = rim_of(hu, find_mask(unknown_of(case), PAINTED)[box], bone)
+    step, outside = steps_at_rim(hu, find_mask(unknown_of(case), PAINTED)[box], bone)
     usual, spectrum = np.mean([each for each, _ in intact]), np.mean([each for _, each in intact], axis=0)
     return {
         "voxels": int(np.isin(reasons, PAINTED).sum()),
@@ -153,7 +153,7 @@ def main() -> None:
                 kept.unlink()
     unpainted = {row["case"]: row["step_hu"] for row in rows if row["method"] == "noise" and "step_hu" in row}
     for row in rows:
-        if row["case"] in unpainted:
+        if row["case"] in unpainted and "step_hu" in row:
             row["rim_of_unpainted"] = row["step_hu"] / unpainted[row["case"]]
     print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
     for row in rows:

@@ -35,7 +35,7 @@ class Source:
 SOURCES = {
     source.name: source
     for source in (
-        Source("lidc", "LIDC-IDRI-0001, CT and labels (T1 to L1 whole)", LIDC, lambda: read_scan(*LIDC)),
+        Source("lidc", "LIDC-IDRI-0001, CT and labels (T1 to L2 whole)", LIDC, lambda: read_scan(*LIDC)),
         Source("verse004", "verse004, label map alone (T9 to L5)", (VERSE004,), lambda: read_scan(None, VERSE004)),
         Source("phantom", "built-in phantom, CT and labels (C7 to S)", (), build_phantom),
     )

@@ -179,7 +179,8 @@ def measure_level(model: MorphologyModel, level: Level) -> tuple[dict[str, float
 
 def tell_group(model: MorphologyModel, specimens: Sequence[Specimen]) -> dict[str, Any]:
     """Compactness, generalisation (persons left out one by one) and specificity of a group, for the card."""
-    (left,), rng = measure_generalisation(specimens, model.triangles, MODES), np.random.default_rng(1)
+    (left,) = measure_generalisation(specimens, model.triangles, MODES)
+    rng = np.random.default_rng(1)
     return {
         "levels": f"{model.levels[0].name}-{model.levels[-1].name}",
         "vertices": len(model.gaussian.mean) // 3,

@@ -71,8 +71,8 @@ def test_what_is_printed_is_written(labels_file, tmp_path):
     assert [row["level"] for row in rows] == ["T9", "T10", "T11", "T12", "L1"]
     assert report["scheme"] == "verse"
     (coarse,) = report["findings"]
-    assert coarse.startswith("Voxels of 2 x 2 x 2 mm hold the angle") and coarse in done.output
-    assert tell_coarseness(Grid((9, 9, 9), np.diag([0.7, 0.7, 2.5, 1.0]))) == ()
+    assert coarse.startswith("Voxels are up to 2 mm long") and coarse in done.output
+    assert tell_coarseness(Grid((9, 9, 9), np.diag([0.7, 0.7, 1.5, 1.0]))) == ()
     for row in rows:
         line = next(line for line in done.output.splitlines() if line.split()[:1] == [row["level"]])
         assert line.split()[4] == f"{report['heights_mm'][row['level']]['anterior']:.1f}"

@@ -438,8 +438,8 @@ def test_where_air_alone_came_from_beyond_the_scan_nothing_is_painted(bare_case,
     beyond = np.where(bare_case.unknown.reasons == Reason.OUTSIDE, np.uint8(Reason.OUTSIDE), np.uint8(0))
     assert beyond.any()
     work = choose_repainting("auto", Brush(tiny_weights), "cpu", bare_case.after.grid.spacing_mm)
-    unknown = replace(bare_case, unknown=Unknown(beyond))
-    case = repaint(unknown, np.zeros(beyond.shape, dtype=bool), work, lambda _: None)
+    unseen = replace(bare_case, unknown=Unknown(beyond))
+    case = repaint(unseen, np.zeros(beyond.shape, dtype=bool), work, lambda _: None)
     assert case.repainted is None
     assert_array_equal(case.after.image.voxels, bare_case.after.image.voxels)
 

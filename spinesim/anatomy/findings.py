@@ -22,8 +22,8 @@ CLOSE_SHARE, FAR_SHARE = 0.65, 1.6
 """Steps from level to level outside these shares of the steps beside them are told."""
 
 COARSE_MM, FINE_MM = 1.75, 1.5
-"""Voxels with a longer side, were they cubes, hold no angle to 2 degrees: a plate that lies along them may tilt by one
-of them over its width before any changes hands. Real labels of a chest did on voxels of the second size."""
+"""Voxels with a longer side hold no angle to 2 degrees, for a plate that lies along them may tilt by one over its width
+before any changes hands; a chest moved about and drawn anew on voxels of the second size held all its angles so."""
 
 PIECES_NAMED = 4
 """So many pieces of a label are named by their size, the largest first."""
@@ -79,13 +79,13 @@ def findings(labels: LabelMap, spine: Spine) -> tuple[str, ...]:
 
 
 def tell_coarseness(grid: Grid) -> tuple[str, ...]:
-    """Say that the voxels are too large to measure angles well, if they are."""
-    if np.cbrt(grid.voxel_volume_mm3) <= COARSE_MM:
+    """Say that voxels are too long to read angles well off them, if they are."""
+    longest = float(grid.spacing_mm.max())
+    if longest <= COARSE_MM:
         return ()
-    sides = " x ".join(f"{side:.3g}" for side in grid.spacing_mm)
     return (
-        f"Voxels of {sides} mm hold the angle between two small end plates to 2 or 3 degrees; "
-        f"labels drawn on {FINE_MM:g} mm or finer hold it better.",
+        f"Voxels are up to {longest:.3g} mm long: the angle between two small end plates may be off by 2 degrees or "
+        f"more; labels drawn on {FINE_MM:g} mm or finer hold it better.",
     )
 
 

@@ -162,8 +162,8 @@ def build_deformation(
             low, high = field.jacobian_range()
             if low > 0:
                 table = None
-                if around and around.table.any() and _bends_trunk(plan):
-                    table = StandingTable(around, scan.grid, field, output)
+                if scan.image and around and around.table.any() and _bends_trunk(plan):
+                    table = StandingTable(around, scan.image, field, output)
                 return Deformation(
                     plan, carriages_in(spine, plan), field, output, settings, (low, high), mended, device, table
                 )
@@ -229,14 +229,14 @@ def _distance_to(mask: Bool[np.ndarray, "i j k"], grid: Grid) -> Float[np.ndarra
 def warp_scan(
     scan: Scan, solids: Mapping[int, Solid], deformation: Deformation, interpolation: Interpolation = "linear"
 ) -> tuple[Scan, Bool[np.ndarray, "i j k"], Overlaps]:
-    """Warp image and labels; the mask tells the voxels that came from outside the image, the last which bones meet."""
+    """Warp image and labels; the mask tells what came from outside the image, the last what bones would share."""
     labels, overlaps = warp_labels(scan.labels, solids, deformation.carriages, deformation.field, deformation.output)
     if scan.image is None:
         return Scan(labels), np.zeros(deformation.output.shape, dtype=bool), overlaps
     table = deformation.table
-    image = scan.image if table is None else table.without(scan.image)
+    image = scan.image if table is None else table.taken_away()
     through = (deformation.field, deformation.output, deformation.device)
     warped, outside = warp_image(image, *through, interpolation)
     if table is None:
         return Scan(labels, warped), outside, overlaps
-    return Scan(labels, table.put_back(warped, scan.image)), outside & (table.spots != Spot.STANDING), overlaps
+    return Scan(labels, table.put_back(warped)), outside & (table.spots != Spot.STANDING), overlaps

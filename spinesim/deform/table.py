@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
 from spinesim.anatomy.grid import Grid
@@ -37,8 +37,8 @@ class StandingTable:
     ----------
     around : Surroundings
         The table and the patient in the scan.
-    source : Grid
-        Grid of the scan.
+    image : Volume
+        The CT of the scan.
     field : Field
         Where the voxels of the result come from.
     output : Grid
@@ -46,27 +46,40 @@ class StandingTable:
     """
 
     around: Surroundings
-    source: Grid
+    image: Volume
     field: Field
     output: Grid
 
     @cached_property
     def spots(self) -> UInt8[np.ndarray, "i j k"]:
-        """What each voxel of the result has to do with the table (numbers of ``Spot``); read-only."""
+        """What each voxel of the result has to do with the table (numbers of ``Spot``); read-only.
+
+        The patient's mask reaches beyond his skin: where that meets the standing table, the denser of the two is there.
+        """
         spots = np.zeros(self.output.shape, dtype=np.uint8, order="F")
-        voxel = np.ascontiguousarray(self.source.voxel_from_world[:3])
+        voxel = np.ascontiguousarray(self.image.grid.voxel_from_world[:3])
         kept = np.array([False, True, True])
         sample_nearest(self._at_rest, kept, self.field.displacement, *self.field.lookup(self.output), voxel, spots)
-        stands = _looked_up(self._at_rest, self.source, self.output, order=0, mode="grid-constant") == Spot.TABLE
-        spots[stands & (spots != Spot.PATIENT)] = Spot.STANDING
+        stands = _looked_up(self._at_rest, self.image.grid, self.output, order=0, mode="grid-constant") == Spot.TABLE
+        both = np.argwhere(stands & (spots == Spot.PATIENT))
+        skin = self._nearest(self.field.sources(self.output, both))
+        table = self._nearest(self.output.to_world(both.astype(float)))
+        stands[tuple(both[skin >= table].T)] = False
+        spots[stands] = Spot.STANDING
         return read_only(spots)
+
+    def _nearest(self, points: Float[np.ndarray, "n 3"]) -> np.ndarray:
+        """The scan's stored numbers at world points."""
+        grid = self.image.grid
+        voxels = np.clip(np.round(grid.to_voxel(points)).astype(int), 0, np.array(grid.shape) - 1)
+        return self.image.voxels[tuple(voxels.T)]
 
     @cached_property
     def _at_rest(self) -> UInt8[np.ndarray, "i j k"]:
         """The patient and the table, with some millimetres around, in the scan."""
         wide = ndimage.binary_dilation(self.around.touching, iterations=2) & ~self.around.body
         spots = np.where(wide, Spot.TABLE, np.where(self.around.body, Spot.PATIENT, Spot.NOTHING))
-        return self.around.on(self.source, spots.astype(np.uint8))
+        return self.around.on(self.image.grid, spots.astype(np.uint8))
 
     @property
     def touched(self) -> Bool[np.ndarray, "i j k"]:
@@ -74,17 +87,17 @@ class StandingTable:
         carried = ndimage.binary_dilation(self.spots == Spot.TABLE, np.ones((3, 3, 3)))
         return (self.spots == Spot.STANDING) | (carried & (self.spots != Spot.PATIENT))
 
-    def without(self, image: Volume) -> Volume:
+    def taken_away(self) -> Volume:
         """The scan's CT with air in the place of the table."""
-        voxels = image.voxels.copy(order="K")
-        voxels[self._at_rest == Spot.TABLE] = image.air
-        return replace(image, voxels=voxels)
+        voxels = self.image.voxels.copy(order="K")
+        voxels[self._at_rest == Spot.TABLE] = self.image.air
+        return replace(self.image, voxels=voxels)
 
-    def put_back(self, warped: Volume, image: Volume) -> Volume:
+    def put_back(self, warped: Volume) -> Volume:
         """The warped CT with the table of the scan's CT where it stood."""
         stands = self.spots == Spot.STANDING
         voxels = warped.voxels.copy(order="K")
-        voxels[stands] = _looked_up(image.voxels, image.grid, self.output, order=1, mode="nearest")[stands]
+        voxels[stands] = _looked_up(self.image.voxels, self.image.grid, self.output, order=1, mode="nearest")[stands]
         return replace(warped, voxels=voxels)
 
 

@@ -87,8 +87,8 @@ class Carriage:
 
 
 Overlaps = Mapping[tuple[Level, Level], float]
-"""How much of two bones would lie in each other if both went as planned: a share of the smaller one. Of what yields to
-others nothing counts, and pairs that share nothing are not there."""
+"""How much of two bones would lie in each other if both went as planned: a share of the smaller one. Pieces that yield
+do not count, a bone that follows the field is where that takes it, and pairs that share nothing are not there."""
 
 Interpolation = Literal["linear", "bspline"]
 """How an image is looked up between its voxels: linearly, or by cubic B-splines."""
@@ -139,9 +139,9 @@ def warp_labels(
     """
     owner = np.zeros(output.shape, dtype=labels.voxels.dtype, order="F")
     numbers = labels.numbers
-    found = map_threads(lambda level: _lie(solids[numbers[level]], carriages[level], field, output), numbers)
-    lying = dict(zip(numbers, found, strict=True))
-    for level, bone in lying.items():
+    found = map_threads(lambda level: _place(solids[numbers[level]], carriages[level], field, output), numbers)
+    places = dict(zip(numbers, found, strict=True))
+    for level, bone in places.items():
         _claim(owner, solids, numbers[level], bone.voxels, bone.sources)
     boxes = bounding_boxes(owner)
     torn = {
@@ -150,7 +150,7 @@ def warp_labels(
     map_threads(lambda n: drop_crumbs(owner[boxes[n]], n, solids[n].pieces, torn.get(n, 1.0)), boxes)
     warped = _warp_others(labels, field, output)
     np.copyto(warped, owner, where=owner > 0)
-    return labels.with_voxels(warped, output), _overlaps(lying)
+    return labels.with_voxels(warped, output), _overlaps(places)
 
 
 Divided = Mapping[Level, Sequence[tuple[DistanceMap, Float[np.ndarray, "4 4"]]]]
@@ -237,7 +237,7 @@ def _claim(
 
 
 @dataclass(frozen=True, eq=False)
-class _Lying:
+class _Place:
     """Where a bone comes to lie.
 
     The voxels of a box that its motions fill, but for pieces that yield; those that it gets where no other bone claims
@@ -250,7 +250,7 @@ class _Lying:
     sources: Float[np.ndarray, "n 3"]
 
 
-def _lie(solid: Solid, carriage: Carriage, field: Field, output: Grid) -> _Lying:
+def _place(solid: Solid, carriage: Carriage, field: Field, output: Grid) -> _Place:
     """Where a bone comes to lie, whatever way it is carried."""
     if carriage.pieces:
         return _in_pieces(solid, carriage, field, output)
@@ -258,25 +258,25 @@ def _lie(solid: Solid, carriage: Carriage, field: Field, output: Grid) -> _Lying
         return _followed(solid, carriage, field, output)
     box = _reach(solid, carriage.motion, 0.0, output)
     filled = _filled(solid, carriage.motion, output, box)
-    return _Lying(box, filled, *_agreed(filled, box, carriage.motion, field, output))
+    return _Place(box, filled, *_agreed(filled, box, carriage.motion, field, output))
 
 
-def _followed(solid: Solid, carriage: Carriage, field: Field, output: Grid) -> _Lying:
+def _followed(solid: Solid, carriage: Carriage, field: Field, output: Grid) -> _Place:
     """A bone that goes where the field takes it."""
     box = _reach_of_parts(solid, carriage, output)
     shape = tuple(side.stop - side.start for side in box)
     if min(shape) < 2:
-        return _Lying(box, np.zeros(shape, dtype=bool), np.empty((0, 3), dtype=int), np.empty((0, 3)))
+        return _Place(box, np.zeros(shape, dtype=bool), np.empty((0, 3), dtype=int), np.empty((0, 3)))
     block, density = field.block(output, box)
     voxels, sources = _voxels(box), block.reshape(-1, 3)
     depth = solid.at(sources)
     inside = depth > solid.level_of_equal_volume(depth, output, density.ravel())
     if carriage.tears:
         inside &= density.ravel() > TORN / carriage.growth
-    return _Lying(box, inside.reshape(shape), voxels[inside], sources[inside])
+    return _Place(box, inside.reshape(shape), voxels[inside], sources[inside])
 
 
-def _in_pieces(solid: Solid, carriage: Carriage, field: Field, output: Grid) -> _Lying:
+def _in_pieces(solid: Solid, carriage: Carriage, field: Field, output: Grid) -> _Place:
     """A bone in pieces, each with its motion; beside a single one the field decides."""
     box = _reach_of_parts(solid, carriage, output)
     filled = [_filled_piece(solid, piece, output, box) for piece in carriage.pieces]
@@ -284,25 +284,25 @@ def _in_pieces(solid: Solid, carriage: Carriage, field: Field, output: Grid) -> 
         _agreed(there, box, piece.motion, field, output, piece.yields)
         for piece, there in zip(carriage.pieces, filled, strict=True)
     ]
-    firm = [there for piece, there in zip(carriage.pieces, filled, strict=True) if not piece.yields]
+    fills = np.any([there & (not piece.yields) for piece, there in zip(carriage.pieces, filled, strict=True)], axis=0)
     if not carriage.apart:
         rest = _followed(solid, carriage, field, output)
         beside = ~carriage.pieces[0].holds(rest.sources)
         found.append((rest.voxels[beside], rest.sources[beside]))
-        firm.append(rest.fills)
+        fills[tuple((rest.voxels[beside] - [side.start for side in box]).T)] = True
     voxels, sources = (np.concatenate(rows) for rows in zip(*found, strict=True))
     _, first = np.unique(np.ravel_multi_index(tuple(voxels.T), output.shape), return_index=True)
-    return _Lying(box, np.any(firm, axis=0), voxels[first], sources[first])
+    return _Place(box, fills, voxels[first], sources[first])
 
 
-def _overlaps(lying: Mapping[Level, _Lying]) -> Overlaps:
+def _overlaps(places: Mapping[Level, _Place]) -> Overlaps:
     """What each two bones would share, of the smaller one."""
-    sizes = {level: np.count_nonzero(bone.fills) for level, bone in lying.items()}
-    shared = {(a, b): _shared(lying[a], lying[b]) for a, b in combinations(lying, 2)}
+    sizes = {level: np.count_nonzero(bone.fills) for level, bone in places.items()}
+    shared = {(a, b): _shared(places[a], places[b]) for a, b in combinations(places, 2)}
     return {(a, b): float(count / min(sizes[a], sizes[b])) for (a, b), count in shared.items() if count}
 
 
-def _shared(one: _Lying, other: _Lying) -> int:
+def _shared(one: _Place, other: _Place) -> int:
     """Number of voxels that two bones both fill."""
     common = overlap(one.box, other.box)
     return int(np.count_nonzero(one.fills[common[0]] & other.fills[common[1]])) if common else 0

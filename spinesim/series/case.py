@@ -215,7 +215,9 @@ def simulate(
     start = _Start(scan, build_solids(scan.labels), spine, measure_spine(spine), seed)
     pathology = seat(settle(pathology, seed), scan.labels, spine, seed)
     smaller = partial(_tried_smaller, start, pathology, output, device)
-    return paint_case(_plausible(_meet(start, pathology, output, device, told), smaller), inpaint, network, told)
+    return paint_case(  # nothing here holds the unpainted case meanwhile: it is large
+        _plausible(_meet(start, pathology, output, device, told), smaller), inpaint, network, told
+    )
 
 
 def _meet(start: _Start, pathology: BaseModel, output: OutputGrid, device: str, told: Told) -> Case:

@@ -42,9 +42,9 @@ def paint_case(case: Case, method: Inpainting, network: Repainting | None = None
     measured keeps the blur, with a warning, and so does one that is carried to voxels of another size. Then the
     network paints, where there is one and work for it.
     """
-    told("painting")
     if case.before.image is None or case.after.image is None:
         return case
+    told("painting")
     body = (case.surroundings or find_surroundings(case.after.image)).body_on(case.after.grid)
     case = replace(case, unknown=_find_unknown(case, case.after.image, body))
     if method == "none":

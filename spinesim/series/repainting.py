@@ -179,14 +179,14 @@ def repaint(
         beyond = unknown.reasons[box] == Reason.OUTSIDE
         air = _air(body[box], beyond)
         hu, inside, guided = image.hu(out[box]), mask[box] & ~(beyond & air), ~beyond
-        own = inside & _within(region, box)
+        own = inside & _mask_of(region, box)
         if not own.any():  # air alone came from beyond
             continue
         tissues = _tissues(case, hu, local, box, air)
         canvas = Canvas(hu, inside, guided, tissues, local, noise_hu, marrow_hu or USUAL_MARROW_HU)
         painted = paint(
             canvas,
-            _carried_noise(case, box),
+            _draw_noise(case, box),
             painter,
             work.brush,
             seed=case.seed,
@@ -204,7 +204,7 @@ def repaint(
     return replace(case, after=after, repainted=repainted)
 
 
-def _carried_noise(case: Case, box: Box) -> Float[np.ndarray, "a b c"]:
+def _draw_noise(case: Case, box: Box) -> Float[np.ndarray, "a b c"]:
     """White noise of a box of the output that belongs to the tissue."""
     before, after = case.before.grid, case.after.grid
     sources = case.deformation.field.voxels_in(before, after, box)
@@ -214,7 +214,7 @@ def _carried_noise(case: Case, box: Box) -> Float[np.ndarray, "a b c"]:
     return white
 
 
-def _within(region: Box, box: Box) -> Bool[np.ndarray, "i j k"]:
+def _mask_of(region: Box, box: Box) -> Bool[np.ndarray, "i j k"]:
     """Whether voxels of a box lie in a region inside it."""
     inside = np.zeros([side.stop - side.start for side in box], dtype=bool)
     inside[within(region, box)] = True

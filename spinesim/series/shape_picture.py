@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -201,9 +202,10 @@ def draw_group_scores(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure, panels = _score_panels("left-out vertebrae (mm)", "samples to nearest vertebra (mm)")
     columns = (("compactness", 100.0), ("generalisation_mm", 1.0), ("specificity_mm", 1.0))
     for (name, factor), axes in zip(columns, panels, strict=True):
-        for group, colour in zip(dict.fromkeys(row["levels"] for row in rows), GROUP_COLOURS, strict=False):
-            known = [(row["modes"], factor * row[name]) for row in rows if row["levels"] == group and row[name]]
-            axes.plot(*np.reshape(known, (-1, 2)).T, color=colour, label=group, **DOTS)
+        for group, colour in zip(dict.fromkeys(row["levels"] for row in rows), cycle(GROUP_COLOURS), strict=False):
+            own = [row for row in rows if row["levels"] == group and row[name] is not None]
+            counts, values = [row["modes"] for row in own], [factor * row[name] for row in own]
+            axes.plot(counts, values, color=colour, label=group, **DOTS)
         axes.set_ylim(bottom=0)
     panels[0].legend(labelcolor=INK, facecolor=GROUND, edgecolor=GRID)
     _save(figure, path)
