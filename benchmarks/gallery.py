@@ -107,8 +107,8 @@ def page(lines: Iterable[str]) -> str:
 
 Some of the shipped presets on the built-in phantom (C7 to the sacrum, 1.5 mm), before and after: the whole spine in
 sections that follow it, a level that changes in planes through it, lesions one a row in three planes. Made by
-`make gallery`, with what a network paints if one is installed. What grows out of the field of view is cut off, and planes through a level
-follow it, so that they cut its neighbours elsewhere than before. One of them on your own scan:
+`make gallery`, with what a network paints if one is installed. What grows out of the field of view is cut off, and
+planes through a level follow it, so that they cut its neighbours elsewhere than before. One of them on your own scan:
 `spinesim simulate ct.nii.gz --labels labels.nii.gz --config NAME`.
 """
     return "\n".join([head, *lines])
