@@ -18,7 +18,7 @@ GRADES = {
     for row in ("12345", ("i", "ii", "iii", "iv", "v"), ("one", "two", "three", "four", "five"))
     for grade, said in enumerate(row, start=1)
 }
-"""What the grades of slips and discs are called."""
+"""What grades of slips, discs and fractures are called."""
 
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 ORDINALS = [

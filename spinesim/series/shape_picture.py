@@ -179,9 +179,7 @@ def draw_scores(scores: Scores, path: Path) -> None:
     panels[0].plot(np.arange(len(scores.compactness)), 100 * scores.compactness, color=COBB_COLOURS[0], **DOTS)
     _draw_errors(panels[1], scores.generalisation, scores.generalisation_error)
     _draw_errors(panels[2], scores.specificity, scores.specificity_error)
-    for axes in panels:
-        axes.set_ylim(bottom=0)
-    _save(figure, path)
+    _save_scores(figure, path)
 
 
 def draw_group_scores(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -206,9 +204,8 @@ def draw_group_scores(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             own = [row for row in rows if row["levels"] == group and row[name] is not None]
             counts, values = [row["modes"] for row in own], [factor * row[name] for row in own]
             axes.plot(counts, values, color=colour, label=group, **DOTS)
-        axes.set_ylim(bottom=0)
     panels[0].legend(labelcolor=INK, facecolor=GROUND, edgecolor=GRID)
-    _save(figure, path)
+    _save_scores(figure, path)
 
 
 def _score_panels(left_out: str, drawn: str) -> tuple[Figure, list[Axes]]:
@@ -241,6 +238,13 @@ def _draw_errors(axes: Axes, values: Float[np.ndarray, "modes 2"], errors: Float
             **DOTS,
         )
     axes.legend(labelcolor=INK, facecolor=GROUND, edgecolor=GRID)
+
+
+def _save_scores(figure: Figure, path: Path) -> None:
+    """Write panels of scores, each from 0 on."""
+    for axes in figure.axes:
+        axes.set_ylim(bottom=0)
+    _save(figure, path)
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -91,7 +91,8 @@ def score_morphology(
         raise ConfigError(f"modes: expected 1 or more, got {modes}; ask for more")
     rows = []
     for model in models:
-        most = min(model.gaussian.modes.shape[1], modes or np.iinfo(int).max)
+        own_modes = model.gaussian.modes.shape[1]
+        most = own_modes if modes is None else min(modes, own_modes)
         own = [specimen for specimen in specimens if specimen.level in model.levels]
         compactness = np.cumsum(model.gaussian.explained())
         for count, error in enumerate(_left_out_errors(model, own, most), start=1):

@@ -8,7 +8,7 @@ from typing import Any
 from spinesim.errors import ConfigError
 from spinesim.pathology.fracture import Fracture
 from spinesim.pathology.proposal import Pathology
-from spinesim.pathology.quantities import levels_from
+from spinesim.pathology.quantities import GRADES, levels_from
 from spinesim.pathology.vocabulary import Made, Phrase, Said, Vocabulary, name, phrase, value
 
 OLD_MONTHS, HEALED_MONTHS, SUBACUTE_MONTHS = 6.0, 12.0, 1.0
@@ -26,7 +26,7 @@ def _levels(*levels: Any) -> Mapping[str, Any]:
     return {"level": levels_from(*upper_lower) if len(upper_lower) == 2 else upper_lower}
 
 
-_GRADES = {"1": 1, "2": 2, "3": 3, "one": 1, "two": 2, "three": 3, "i": 1, "ii": 2, "iii": 3}
+_GRADES = {said: grade for said, grade in GRADES.items() if grade <= 3}
 _LOST = "loss of(?: vertebral| anterior)? height|(?:(?:anterior|vertebral) )?(?:height )?(?:loss|reduction)|collapse"
 _NAMES = (name("fractures?|fractured|fx|vcf"), name("broken"))
 _TYPE = (
