@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ from spinesim.pathology.scoliosis import Scoliosis
 from spinesim.phantom import PhantomParameters, build_phantom
 from spinesim.series.case import simulate
 from spinesim.series.painting import paint_case
-from spinesim.series.repainting import QUICK, Repainting, choose_repainting, repaint
+from spinesim.series.repainting import QUICK, Repainting, _with_beyond, choose_repainting, find_mask, repaint
 
 TINY = NetworkConfig(fold=2, channels=(8, 16), attention=(False, False), prior=(8, 16), head_channels=8)
 SPACINGS = st.tuples(*[st.floats(0.4, 5.0)] * 3).map(np.array)
@@ -390,6 +391,22 @@ def test_regions_hold_the_whole_mask_and_a_patch_of_context():
     assert seen[mask].all()
 
 
+@given(st.data())
+def test_pieces_of_a_large_region_are_small_and_hold_its_mask_once(data):
+    mask = np.zeros((200, 180, 40), dtype=bool)
+    for _ in range(data.draw(st.integers(1, 3))):
+        low = [data.draw(st.integers(0, side - 1)) for side in mask.shape]
+        i, j, k = (slice(a, data.draw(st.integers(a + 1, side))) for a, side in zip(low, mask.shape, strict=True))
+        mask[i, j, k] = True
+    spacing = np.array([0.8, 0.8, 2.0])
+    times, most = np.zeros(mask.shape, dtype=int), 500_000
+    for region in find_regions(mask, spacing, most):
+        times[region] += 1
+        assert np.prod([s.stop - s.start for s in with_context(region, mask.shape, spacing)]) <= most
+    assert times[mask].min() == 1
+    assert times.max() <= 1 or ndimage.label(mask, np.ones((3, 3, 3)))[1] > 1  # boxes of parts may meet, not of pieces
+
+
 def test_hann_weights_are_highest_in_the_middle_and_never_0():
     weights = hann((8, 16, 24))
     assert weights.min() > 0
@@ -432,6 +449,37 @@ def test_a_case_is_painted_where_bone_broke_and_its_known_voxels_stay_bit_for_bi
     assert_array_equal(painted.after.labels.voxels, bare_case.after.labels.voxels)
     assert np.count_nonzero(after != before) <= painted.repainted.voxels <= np.count_nonzero(~known)
     assert_array_equal(paint_case(bare_case, "auto", work).after.image.voxels, after)
+
+
+def test_painting_piece_by_piece_gives_about_what_painting_at_once_gives(bare_case, tiny_weights, monkeypatch):
+    work = choose_repainting("auto", Brush(tiny_weights, steps=1), "cpu", bare_case.after.grid.spacing_mm)
+    reasons = bare_case.unknown.reasons.copy(order="K")
+    reasons[..., 8:] = 0
+    case = replace(bare_case, unknown=Unknown(reasons))
+    mask, spacing = find_mask(case.unknown, work.reasons), case.after.grid.spacing_mm
+    body = np.ones(mask.shape, dtype=bool)
+    once = repaint(case, body, work, lambda _: None)
+    most = 600_000
+    assert len(list(find_regions(mask, spacing, most))) > len(list(find_regions(mask, spacing)))
+    monkeypatch.setattr("spinesim.inpaint.painter.find_regions", partial(find_regions, most=most))
+    pieces = repaint(case, body, work, lambda _: None)
+    assert pieces.repainted == once.repainted
+    before, one, other = (case.after.image.voxels.astype(float) for case in (bare_case, once, pieces))
+    assert_array_equal(other[~mask], before[~mask])
+    assert np.abs(other - one)[mask].mean() < 0.2 * np.abs(one - one[mask].mean())[mask].mean()
+
+
+def test_what_came_from_beyond_the_scan_is_patient_where_the_nearest_known_is(bare_case):
+    grid, beyond = bare_case.after.grid, bare_case.unknown.reasons == Reason.OUTSIDE
+    body = np.indices(grid.shape)[1] > grid.shape[1] // 3
+    found = _with_beyond(body, beyond, grid)
+    assert_array_equal(found[~beyond], body[~beyond])
+    nearest = ndimage.distance_transform_edt(
+        beyond, sampling=grid.spacing_mm, return_distances=False, return_indices=True
+    )
+    assert (found == body[tuple(nearest)])[beyond].mean() > 0.98
+    assert not _with_beyond(np.zeros_like(body), beyond, grid).any()
+    assert _with_beyond(np.ones_like(body), beyond, grid).all()
 
 
 def test_where_air_alone_came_from_beyond_the_scan_nothing_is_painted(bare_case, tiny_weights):

@@ -12,7 +12,7 @@ from monai.networks.schedulers import Scheduler
 from scipy import ndimage
 from torch import Tensor
 
-from spinesim.anatomy.boxes import Box, padded
+from spinesim.anatomy.boxes import Box, bounding_boxes, padded
 from spinesim.errors import ConfigError
 from spinesim.inpaint.brush import PLAIN, Brush
 from spinesim.inpaint.conditions import Canvas, Conditions, compress, expand, find_conditions, turn, turn_back
@@ -34,6 +34,9 @@ APART_MM = 15.0
 
 CONTEXT_MM = 12.0
 """What is known is seen so far around the unknown at least."""
+
+REGION_VOXELS = 2_500_000
+"""A part that has more voxels with its context is painted piece by piece, so that memory is bounded."""
 
 BESIDE = 1.25
 """Voxels that are wider or smaller than those of training by no more than this factor are taken."""
@@ -59,8 +62,13 @@ def check_spacing(painter: Painter, spacing_mm: Float[np.ndarray, " 3"]) -> None
         )
 
 
-def find_regions(mask: Bool[np.ndarray, "i j k"], spacing_mm: Float[np.ndarray, " 3"]) -> Iterator[Box]:
-    """Boxes of the parts of a mask that are far from each other."""
+def find_regions(
+    mask: Bool[np.ndarray, "i j k"], spacing_mm: Float[np.ndarray, " 3"], most: int = REGION_VOXELS
+) -> Iterator[Box]:
+    """Boxes of the parts of a mask that are far from each other; of a large part those of its pieces.
+
+    With what is seen around it (``with_context``) a piece has ``most`` voxels at most, but a patch at least.
+    """
     step = np.maximum(1, np.round(APART_MM / 2 / spacing_mm)).astype(int)
     more = [(0, -n % s) for n, s in zip(mask.shape, step, strict=True)]
     i, j, k = ((n + m) // s for n, (_, m), s in zip(mask.shape, more, step, strict=True))
@@ -68,9 +76,29 @@ def find_regions(mask: Bool[np.ndarray, "i j k"], spacing_mm: Float[np.ndarray, 
     pieces, _ = ndimage.label(coarse, structure=np.ones((3, 3, 3)))
     for found in ndimage.find_objects(pieces):
         a, b, c = (slice(s.start * n, min(s.stop * n, m)) for s, n, m in zip(found, step, mask.shape, strict=True))
-        inside = np.argwhere(mask[a, b, c])
-        low, high = inside.min(axis=0) + [a.start, b.start, c.start], inside.max(axis=0) + [a.start, b.start, c.start]
-        yield tuple(slice(int(p), int(q) + 1) for p, q in zip(low, high, strict=True))  # type: ignore[misc]
+        yield from _pieces(mask, (a, b, c), spacing_mm, most)
+
+
+def _pieces(mask: Bool[np.ndarray, "i j k"], box: Box, spacing_mm: Float[np.ndarray, " 3"], most: int) -> Iterator[Box]:
+    """Halve what a box holds of a mask across its longest side until it is small enough."""
+    inside = bounding_boxes(mask[box].view(np.uint8))
+    if not inside:
+        return
+    i, j, k = (
+        slice(int(outer.start + side.start), int(outer.start + side.stop))
+        for outer, side in zip(box, inside[1], strict=True)
+    )
+    tight = i, j, k
+    sides = np.array([side.stop - side.start for side in tight])
+    seen = [side.stop - side.start for side in with_context(tight, mask.shape, spacing_mm)]
+    if np.prod(seen) <= most or np.all(sides <= patch_shape(spacing_mm, PATCH_VOXELS)):
+        yield tight
+        return
+    axis = int(np.argmax(sides * spacing_mm))
+    middle = (tight[axis].start + tight[axis].stop) // 2
+    for half in (slice(tight[axis].start, middle), slice(middle, tight[axis].stop)):
+        i, j, k = (half if n == axis else side for n, side in enumerate(tight))
+        yield from _pieces(mask, (i, j, k), spacing_mm, most)
 
 
 def with_context(box: Box, shape: tuple[int, int, int], spacing_mm: Float[np.ndarray, " 3"]) -> Box:

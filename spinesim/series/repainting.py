@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from spinesim.anatomy.boxes import Box, within
 from spinesim.anatomy.grid import Grid
@@ -42,6 +43,12 @@ ANYTHING = (*QUICK, Reason.STRETCHED, Reason.SQUEEZED)
 
 USUAL_NOISE_HU, USUAL_MARROW_HU = 15.0, 150.0
 """Where they cannot be measured."""
+
+NODES_MM = 3.0
+"""What came from beyond the scan is told patient or air by nodes so far apart."""
+
+LEAF = 64
+"""Points in a leaf of the tree that finds what is nearest: of points on a lattice many are as near as each other."""
 
 DENSER_HU = 50.0
 """A lesion that is so much denser than marrow is told to the network as sclerotic, else as lytic."""
@@ -170,20 +177,20 @@ def repaint(
 
     grid, out = image.grid, image.voxels.copy(order="K")
     bounds, count = (float(out.min()), float(out.max())), 0
+    blank = unknown.reasons == Reason.OUTSIDE
+    patient = _with_beyond(body, blank, grid)
+    mask &= patient | ~blank  # air that came from beyond is air
     regions = list(find_regions(mask, grid.spacing_mm))
     noise_hu = case.noise_hu or USUAL_NOISE_HU
     marrow_hu = measure_marrow(case.before.image, case.before_spine) if case.before.image is not None else None
     for rank, region in enumerate(regions, start=1):
         box = with_context(region, grid.shape, grid.spacing_mm)
-        local = grid.inside(box)
-        beyond = unknown.reasons[box] == Reason.OUTSIDE
-        air = _air(body[box], beyond)
-        hu, inside, guided = image.hu(out[box]), mask[box] & ~(beyond & air), ~beyond
-        own = inside & _mask_of(region, box)
-        if not own.any():  # air alone came from beyond
+        own = mask[box] & _mask_of(region, box)
+        if not own.any():  # painted beside another
             continue
-        tissues = _tissues(case, hu, local, box, air)
-        canvas = Canvas(hu, inside, guided, tissues, local, noise_hu, marrow_hu or USUAL_MARROW_HU)
+        hu, local = image.hu(out[box]), grid.inside(box)
+        tissues = _tissues(case, hu, local, box, ~patient[box])
+        canvas = Canvas(hu, mask[box], ~blank[box], tissues, local, noise_hu, marrow_hu or USUAL_MARROW_HU)
         painted = paint(
             canvas,
             _draw_noise(case, box),
@@ -194,7 +201,7 @@ def repaint(
             told=_counted(told, rank, regions),
         )
         out[box][own] = np.clip(image.stored(painted[own]), *bounds).astype(out.dtype)
-        mask[box][own] = False  # what lies in two boxes is painted once
+        mask[box][own] = blank[box][own] = False  # what lies in two boxes is painted once, and known to the other
         count += int(np.count_nonzero(own))
     if not count:
         return case
@@ -232,12 +239,31 @@ def find_mask(unknown: Unknown, reasons: tuple[Reason, ...]) -> Bool[np.ndarray,
     return out
 
 
-def _air(body: Bool[np.ndarray, "i j k"], beyond: Bool[np.ndarray, "i j k"]) -> Bool[np.ndarray, "i j k"]:
-    """What is no patient: of what came from beyond the scan, what lies nearest to it tells."""
-    if not beyond.any() or beyond.all():
-        return ~body
-    nearest = ndimage.distance_transform_edt(beyond, return_distances=False, return_indices=True)
-    return ~body[tuple(nearest)]
+def _with_beyond(
+    body: Bool[np.ndarray, "i j k"], beyond: Bool[np.ndarray, "i j k"], grid: Grid
+) -> Bool[np.ndarray, "i j k"]:
+    """The patient, also in what came from beyond the scan: there what is known nearest to it tells.
+
+    How much nearer the patient is than air is found at nodes, and between them as a line goes.
+    """
+    out = body.copy(order="K")
+    edge = ndimage.binary_dilation(beyond) & ~beyond
+    trees = [KDTree(np.argwhere(edge & kind) * grid.spacing_mm, leafsize=LEAF) for kind in (body, ~body)]
+    if not all(tree.n for tree in trees):
+        out[beyond] = trees[0].n > 0
+        return out
+    step = np.maximum(1, np.round(NODES_MM / grid.spacing_mm[:2])).astype(int)
+    for layer in np.flatnonzero(beyond.any(axis=(0, 1))):
+        voxels = np.argwhere(beyond[..., layer])
+        nearer = np.full(np.array(body.shape[:2]) // step + 2, np.nan)
+        for corner in np.ndindex(2, 2):
+            nearer[tuple((voxels // step + corner).T)] = 0
+        nodes = np.argwhere(nearer == 0)
+        places = np.column_stack([nodes * step, np.full(len(nodes), layer)]) * grid.spacing_mm
+        patient, air = (tree.query(places, workers=-1)[0] for tree in trees)
+        nearer[tuple(nodes.T)] = air - patient
+        out[(*voxels.T, layer)] = ndimage.map_coordinates(nearer, (voxels / step).T, order=1) > 0
+    return out
 
 
 def _tissues(
