@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+from numba import njit
 
 Box = tuple[slice, slice, slice]
 """First voxel and the one after the last, along each axis."""
@@ -11,9 +11,40 @@ Box = tuple[slice, slice, slice]
 
 def bounding_boxes(voxels: np.ndarray) -> dict[int, Box]:
     """Find the bounding box of every number but 0 in a label map (scanned in the order in which it lies in memory)."""
+    if not voxels.size:
+        return {}
     turned = voxels.flags.f_contiguous
-    boxes = ndimage.find_objects(voxels.T if turned else voxels)
-    return {number: box[::-1] if turned else box for number, box in enumerate(boxes, start=1) if box is not None}
+    across = voxels.T if turned else voxels
+    count = int(voxels.max()) + 1
+    first, last = np.full((count, 3), np.iinfo(np.int64).max), np.full((count, 3), -1)
+    _find_ends(across, first, last)
+    boxes: dict[int, Box] = {}
+    for number in np.flatnonzero(last[1:, 0] >= 0) + 1:
+        i, j, k = (slice(int(a), int(b) + 1) for a, b in zip(first[number], last[number], strict=True))
+        boxes[int(number)] = (k, j, i) if turned else (i, j, k)
+    return boxes
+
+
+@njit(nogil=True, cache=True)
+def _find_ends(voxels, first, last):
+    """First and last voxel of each number but 0 along each axis; rows of 0 alone are passed over at once."""
+    for i in range(voxels.shape[0]):
+        for j in range(voxels.shape[1]):
+            row = voxels[i, j]
+            any_bit = row[0]
+            for number in row:
+                any_bit |= number
+            if any_bit == 0:
+                continue
+            k = 0
+            while k < len(row):
+                number, begin = row[k], k
+                while k < len(row) and row[k] == number:
+                    k += 1
+                if number != 0:
+                    for axis, (low, high) in enumerate(((i, i), (j, j), (begin, k - 1))):
+                        first[number, axis] = min(first[number, axis], low)
+                        last[number, axis] = max(last[number, axis], high)
 
 
 def padded(box: Box, shape: tuple[int, int, int], more: int | np.ndarray) -> Box:

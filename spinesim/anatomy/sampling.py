@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from numba import njit, prange
 
 
@@ -26,6 +26,28 @@ def sample_block(
     """
     out = np.empty(shape, dtype=np.float32)
     _sample(values, np.ascontiguousarray(there_from_here[:3]), np.float32(beyond), out)
+    return out
+
+
+def mean_of_sheets(
+    values: Shaped[np.ndarray, "i j k"],
+    sheet: Float[np.ndarray, "rows columns 3"],
+    steps: Float[np.ndarray, "n 3"],
+    beyond: float,
+) -> Float[np.ndarray, "rows columns"]:
+    """Mean, float32, of what is looked up trilinearly on a sheet and on others beside it; ``beyond`` outside.
+
+    Parameters
+    ----------
+    values : (i, j, k) array
+        Numbers of any kind.
+    sheet : (rows, columns, 3) array
+        Where to look, in voxels.
+    steps : (n, 3) array
+        From the sheet to each that counts, in voxels.
+    """
+    out = np.empty(sheet.shape[:2], dtype=np.float32)
+    _mean_of_sheets(values, np.ascontiguousarray(sheet), np.ascontiguousarray(steps), float(beyond), out)
     return out
 
 
@@ -57,6 +79,30 @@ def _sample(values, m, beyond, out):
                     values[a + 1, b + 1, c] * (one - w) + values[a + 1, b + 1, c + 1] * w
                 ) * v
                 out[i, j, k] = near * (one - u) + far * u
+
+
+@njit(nogil=True, cache=True)
+def _mean_of_sheets(values, sheet, steps, beyond, out):
+    a, b, c = values.shape
+    for row in range(out.shape[0]):
+        for column in range(out.shape[1]):
+            total = 0.0
+            for step in range(len(steps)):
+                x = sheet[row, column, 0] + steps[step, 0]
+                y = sheet[row, column, 1] + steps[step, 1]
+                z = sheet[row, column, 2] + steps[step, 2]
+                if not (0 <= x <= a - 1 and 0 <= y <= b - 1 and 0 <= z <= c - 1):
+                    total += beyond
+                    continue
+                i, j, k = min(int(x), max(a - 2, 0)), min(int(y), max(b - 2, 0)), min(int(z), max(c - 2, 0))
+                p, q, r = min(i + 1, a - 1), min(j + 1, b - 1), min(k + 1, c - 1)
+                x, y, z = x - i, y - j, z - k
+                near = (1 - x) * values[i, j, k] + x * values[p, j, k]
+                beside = (1 - x) * values[i, q, k] + x * values[p, q, k]
+                above = (1 - x) * values[i, j, r] + x * values[p, j, r]
+                across = (1 - x) * values[i, q, r] + x * values[p, q, r]
+                total += (1 - z) * ((1 - y) * near + y * beside) + z * ((1 - y) * above + y * across)
+            out[row, column] = total / len(steps)
 
 
 @njit(parallel=True, cache=True)

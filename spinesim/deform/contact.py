@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from spinesim.anatomy.grid import apply_affine
 from spinesim.anatomy.levels import Level, region
 from spinesim.anatomy.plan import Motion, Part, Plan, motions_about
+from spinesim.anatomy.threads import map_threads
 from spinesim.anatomy.vertebra import Spine, Vertebra
 from spinesim.deform.solids import BEYOND_MM, Solid
 
@@ -58,7 +58,8 @@ def ease_contacts(plan: Plan, spine: Spine, solids: Mapping[Level, Solid]) -> Pl
     knots = np.stack([ways[level] for level in spine.levels], axis=1)
     divided = {anchor.level for anchor in plan.anchors if anchor.part is not Part.WHOLE}
     bones = [_Bone(solids[v.level], v, divided=v.level in divided) for v in spine]
-    joints = [_Joint.of(upper, pair, knots[-1]) for upper, pair in enumerate(pairwise(bones))]
+    pairs = range(len(bones) - 1)
+    joints = map_threads(lambda upper: _Joint.of(upper, (bones[upper], bones[upper + 1]), knots[-1]), pairs)
     row = _solve(spine, joints, knots[-1])
     if not row.any():
         return plan
@@ -83,8 +84,8 @@ class _Bone:
     @cached_property
     def points(self) -> Float[np.ndarray, "n 3"]:
         """Its voxels, as points at rest."""
-        points = self.solid.grid.to_world(np.argwhere(self.solid.depth > 0).astype(float))
-        return points[self.depth(points) > 0]
+        points = self.solid.points
+        return points[self.depth(points) > 0] if self.divided else points
 
     def depth(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
         """Depth (mm) at points at rest; none in a body that goes other ways."""

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool
@@ -156,6 +156,13 @@ class Case:
         """How rigid each bone stayed, and its volume; see :func:`spinesim.series.fidelity.bone_fidelity`."""
         return bone_fidelity(self)
 
+    def updated(self, **changes: Any) -> Case:
+        """The same but for what its bones do not depend on: ``checks`` and ``fidelity`` go along."""
+        other = replace(self, **changes)
+        known = ((name, vars(self)[name]) for name in ("checks", "fidelity") if name in vars(self))
+        vars(other).update(known)
+        return other
+
     @property
     def goals(self) -> dict[str, tuple[float, float, float]]:
         """Each goal's asked, measured and native value."""
@@ -211,8 +218,10 @@ def simulate(
         network = choose_repainting(inpaint, brush, device, np.array(output.spacing_mm or scan.grid.spacing_mm))
     told("locating the spine")
     check_order(scan.labels)
-    spine = estimate_spine(scan.labels)
-    start = _Start(scan, build_solids(scan.labels), spine, measure_spine(spine), seed)
+    with ThreadPoolExecutor(1) as beside:
+        solids = beside.submit(build_solids, scan.labels)
+        spine = estimate_spine(scan.labels)
+    start = _Start(scan, solids.result(), spine, measure_spine(spine), seed)
     pathology = seat(settle(pathology, seed), scan.labels, spine, seed)
     smaller = partial(_tried_smaller, start, pathology, output, device)
     return paint_case(  # nothing here holds the unpainted case meanwhile: it is large
@@ -487,7 +496,7 @@ def _judged(case: Case) -> Case:
             f"{getattr(case.pathology, 'kind', 'case')}: expected each goal within its tolerance, "
             f"got {'; '.join(told)}; {remedy}"
         )
-    return replace(case, warnings=(*case.warnings, *told))
+    return case.updated(warnings=(*case.warnings, *told))
 
 
 def _missed(case: Case) -> dict[str, tuple[float, float]]:
@@ -522,7 +531,7 @@ def _plausible(case: Case, tried: Callable[[], BaseModel | None]) -> Case:
             f"{getattr(case.pathology, 'kind', 'case')}: expected that {hard}; "
             f"{remedy}, or take it as it is with --allow-implausible"
         )
-    return replace(case, warnings=(*case.warnings, *(f"implausible: {check}" for check in broken)))
+    return case.updated(warnings=(*case.warnings, *(f"implausible: {check}" for check in broken)))
 
 
 def _output_grid(scan: Scan, plan: Plan, output: OutputGrid) -> Grid:

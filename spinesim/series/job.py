@@ -68,11 +68,12 @@ def _run_claimed(job: Job, told: Told) -> tuple[Case, dict[str, Path]]:
     check_claimed(job.out, overwrite=job.overwrite)
     _keep_inputs(job)
     told("reading" if job.labels else "building the phantom")
-    with ThreadPoolExecutor(1) as beside:
+    files = {key: path for key, path in (("ct", job.ct), ("labels", job.labels)) if path is not None}
+    with ThreadPoolExecutor(2) as beside:
         beside.submit(load_kernels)
+        digests = beside.submit(lambda: {key: digest(path) for key, path in files.items()})
         scan = _scan(job)
-        files = {key: path for key, path in (("ct", job.ct), ("labels", job.labels)) if path is not None}
-        inputs = {key: InputFile(name=path.name, sha256=digest(path)) for key, path in files.items()}
+        inputs = {key: InputFile(name=files[key].name, sha256=found) for key, found in digests.result().items()}
     try:
         case = simulate(
             scan,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,7 +45,7 @@ def paint_case(case: Case, method: Inpainting, network: Repainting | None = None
         return case
     told("painting")
     body = (case.surroundings or find_surroundings(case.after.image)).body_on(case.after.grid)
-    case = replace(case, unknown=_find_unknown(case, case.after.image, body))
+    case = case.updated(unknown=_find_unknown(case, case.after.image, body))
     if method == "none":
         return case
     case = _with_noise(case, body)
@@ -73,7 +72,7 @@ def _with_noise(case: Case, body: Bool[np.ndarray, "i j k"]) -> Case:
         return case
     if not np.allclose(before.grid.spacing_mm, after.grid.spacing_mm, rtol=0.02):
         said = "noise: expected the voxels of the scan, got others; the CT keeps the blur of the warp"
-        return replace(case, warnings=(*case.warnings, said))
+        return case.updated(warnings=(*case.warnings, said))
     low, high = before.voxels.min(), before.voxels.max()  # what a scanner clipped has no noise
     labels = case.before.labels
     is_bone = np.isin(np.arange(max(labels.present) + 1), list(labels.levels))
@@ -83,7 +82,7 @@ def _with_noise(case: Case, body: Bool[np.ndarray, "i j k"]) -> Case:
             "noise: expected even soft tissue with noise on voxels of 1.7 mm or less, got too little; "
             "the CT keeps the blur of the warp"
         )
-        return replace(case, warnings=(*case.warnings, said))
+        return case.updated(warnings=(*case.warnings, said))
     image, lost = restore_noise(
         after,
         noise,
@@ -94,7 +93,7 @@ def _with_noise(case: Case, body: Bool[np.ndarray, "i j k"]) -> Case:
         seed=case.seed,
     )
     scan = Scan(case.after.labels, image)
-    return replace(case, after=scan, unknown=unknown.with_blur(lost), noise_hu=noise.mean_hu)
+    return case.updated(after=scan, unknown=unknown.with_blur(lost), noise_hu=noise.mean_hu)
 
 
 def unknown_of(case: Case) -> Unknown:

@@ -172,7 +172,7 @@ def repaint(
         return case
     painter = work.load()
     if isinstance(painter, str):
-        return replace(case, no_network=painter)
+        return case.updated(no_network=painter)
     from spinesim.inpaint.painter import find_regions, paint, with_context
 
     grid, out = image.grid, image.voxels.copy(order="K")
@@ -208,7 +208,7 @@ def repaint(
     after = Scan(case.after.labels, replace(image, voxels=out))
     steps = 1 if painter.card.method == "pix2pix" else work.brush.steps
     repainted = Repainted(painter.card.method, painter.source, steps, work.reasons, count)
-    return replace(case, after=after, repainted=repainted)
+    return case.updated(after=after, repainted=repainted)
 
 
 def _draw_noise(case: Case, box: Box) -> Float[np.ndarray, "a b c"]:
