@@ -141,10 +141,12 @@ def build_deformation(
     told: Callable[[str], None] = lambda _: None,
     device: str = CPU,
     finest_mm: float = np.inf,
+    around: Surroundings | None = None,
 ) -> Deformation:
     """Find a field without folds for a plan; ``device`` is ``cpu`` or one of PyTorch's.
 
-    Its nodes lie as far apart as usual, or ``finest_mm`` if that is less.
+    Its nodes lie as far apart as usual, or ``finest_mm`` if that is less. ``around`` are the surroundings of the CT,
+    where they are known.
 
     Raises
     ------
@@ -152,7 +154,7 @@ def build_deformation(
         When every way to follow the flow folds somewhere.
     """
     with ThreadPoolExecutor(1) as beside:
-        beyond = beside.submit(_surroundings, scan, spine, plan)
+        beyond = beside.submit(_surroundings, scan, spine, plan, around)
         for attempt in ATTEMPTS:
             settings = attempt.for_travel(plan.travel_mm).for_detail(plan.detail_mm).for_nodes(finest_mm)
             told(f"flow: {settings.steps} steps, shell {settings.shell_mm:g} mm, field {settings.spacing_mm:g} mm")
@@ -192,12 +194,14 @@ def _anchors(scan: Scan, spine: Spine, plan: Plan, shell_mm: float) -> list[Held
     return [*bones, *((measure_region(region), region.motion) for region in plan.regions)]
 
 
-def _surroundings(scan: Scan, spine: Spine, plan: Plan) -> tuple[Surroundings | None, list[Held]]:
+def _surroundings(
+    scan: Scan, spine: Spine, plan: Plan, known: Surroundings | None
+) -> tuple[Surroundings | None, list[Held]]:
     """What is no patient: the table holds firmly, the space around softly, so that the trunk keeps its outline.
 
     Of a trunk that bends with the spine the outline goes along; the table is put back later.
     """
-    around = find_surroundings(scan.image) if scan.image else None
+    around = known or (find_surroundings(scan.image) if scan.image else None)
     if around is None or not around.outside.any():
         return None, []
     if _bends_trunk(plan):

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from spinesim.anatomy.boxes import Box
+from spinesim.anatomy.boxes import Box, bounding_boxes, padded
 from spinesim.anatomy.grid import Grid, apply_affine
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.plan import Anchor, Motion, Part, Region, Where
@@ -82,10 +82,10 @@ def measure_distances(
     """
     grid, number = labels.grid, labels.numbers[vertebra.level]
     start, stop, factor = _block_frame(labels.boxes[number], grid)
-    padded = _cut(labels.voxels, start, stop)
+    block = _cut(labels.voxels, start, stop)
     firm = [number for level, number in labels.numbers.items() if level not in yielding]
     bones = np.isin(np.arange(max(labels.present) + 1), firm)
-    own, others = _blocks(padded == number, factor), _blocks(bones[padded] & (padded != number), factor)
+    own, others = _blocks(block == number, factor), _blocks(bones[block] & (block != number), factor)
     coarse = _coarse_grid(grid, start, own.shape, factor)
     own &= _belongs(anchor, vertebra, coarse, own.shape)
     if not own.any():
@@ -93,15 +93,27 @@ def measure_distances(
             f"flow: expected voxels in the {anchor.part.value} of {anchor.level.name}, got none; "
             "take a scan with finer slices, or ask for less"
         )
-    if others.any() and shell_mm > 0:
-        kept = own & (ndimage.distance_transform_edt(~others, sampling=coarse.spacing_mm) > shell_mm)
-        own = kept if kept.any() else own
+    kept = own & ~_near(others, own, shell_mm, coarse)
+    own = kept if kept.any() else own
     if passing:
         kept = own & ~_passed(own, coarse, anchor.motion, passing, shell_mm)
         own = kept if kept.any() else own
     half_block = (factor - 1) * grid.spacing_mm / 2
     distance = ndimage.distance_transform_edt(~own, sampling=coarse.spacing_mm) - np.linalg.norm(half_block)
     return DistanceMap(np.maximum(distance, 0).astype(np.float32), coarse, divided=anchor.part is not Part.WHOLE)
+
+
+def _near(
+    others: Bool[np.ndarray, "a b c"], own: Bool[np.ndarray, "a b c"], reach_mm: float, grid: Grid
+) -> Bool[np.ndarray, "a b c"]:
+    """Which blocks about a part are as near to others as that; it is looked for no farther from the part."""
+    near = np.zeros_like(own)
+    if reach_mm > 0:
+        more = np.ceil(reach_mm / grid.spacing_mm).astype(int)
+        box = padded(bounding_boxes(own.view(np.uint8))[1], grid.shape, more)
+        if others[box].any():
+            near[box] = ndimage.distance_transform_edt(~others[box], sampling=grid.spacing_mm) <= reach_mm
+    return near
 
 
 def _passed(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -218,15 +218,16 @@ def simulate(
         network = choose_repainting(inpaint, brush, device, np.array(output.spacing_mm or scan.grid.spacing_mm))
     told("locating the spine")
     check_order(scan.labels)
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(2) as beside:
         solids = beside.submit(build_solids, scan.labels)
+        around = beside.submit(find_surroundings, scan.image) if scan.image else None
         spine = estimate_spine(scan.labels)
-    start = _Start(scan, solids.result(), spine, measure_spine(spine), seed)
-    pathology = seat(settle(pathology, seed), scan.labels, spine, seed)
-    smaller = partial(_tried_smaller, start, pathology, output, device)
-    return paint_case(  # nothing here holds the unpainted case meanwhile: it is large
-        _plausible(_meet(start, pathology, output, device, told), smaller), inpaint, network, told
-    )
+        start = _Start(scan, solids.result(), spine, measure_spine(spine), seed, around)
+        pathology = seat(settle(pathology, seed), scan.labels, spine, seed)
+        smaller = partial(_tried_smaller, start, pathology, output, device)
+        return paint_case(  # nothing here holds the unpainted case meanwhile: it is large
+            _plausible(_meet(start, pathology, output, device, told), smaller), inpaint, network, told
+        )
 
 
 def _meet(start: _Start, pathology: BaseModel, output: OutputGrid, device: str, told: Told) -> Case:
@@ -335,13 +336,14 @@ class Search:
 
 @dataclass(frozen=True, eq=False)
 class _Start:
-    """A scan and what is found in it once, however often the aim is corrected."""
+    """A scan and what is found in it once, however often the aim is corrected; ``around`` may still be looked for."""
 
     scan: Scan
     solids: Mapping[int, Solid]
     spine: Spine
     measures: Measures
     seed: int
+    around: Future[Surroundings] | None
 
 
 def _rehearse(start: _Start, pathology: BaseModel) -> tuple[Search, Proposal]:
@@ -423,7 +425,8 @@ def _carry_out(
     """Follow the flow for a proposal, warp the scan, and measure it; ``finest_mm`` lays the field's nodes closer."""
     scan = start.scan
     grid = _output_grid(scan, proposal.plan, output)
-    deformation = build_deformation(scan, start.spine, proposal.plan, grid, told, device, finest_mm)
+    around = start.around.result() if start.around else None
+    deformation = build_deformation(scan, start.spine, proposal.plan, grid, told, device, finest_mm, around)
     told("warping")
     warped, outside, overlaps = warp_scan(scan, start.solids, deformation, output.interpolation)
     changed = change_tissues(warped, start.spine, proposal.plan.tissues, deformation.field)
@@ -431,7 +434,7 @@ def _carry_out(
     painted = find_painted(warped.image, changed.image, after.image)
     told("measuring")
     with ThreadPoolExecutor(1) as beside:
-        around = beside.submit(find_surroundings, after.image) if after.image else None
+        around_after = beside.submit(find_surroundings, after.image) if after.image else None
         after_spine = estimate_spine(after.labels)
     lost = sorted(set(scan.labels.present) - set(after.labels.present))
     after_measures = replace(measure_spine(after_spine), masses_ml=_measure_masses(masses, proposal.plan))
@@ -457,7 +460,7 @@ def _carry_out(
         tuple(warnings),
         masses,
         painted,
-        surroundings=around.result() if around else None,
+        surroundings=around_after.result() if around_after else None,
         interpolation=output.interpolation,
     )
 
