@@ -156,10 +156,9 @@ def paint(
     rim = find_rim(full.mask, full.guided)
     where = torch.device(device)
     half = half_precision(where)
-    steps = 1 if painter.card.method == "pix2pix" else brush.steps
     scheduler = sampling_scheduler(painter.card.network.process)
     inferer = InpaintInferer(
-        shape, scheduler, steps=steps, overlap=OVERLAP, repaint=brush.repaint, amp=half, progress=told
+        shape, scheduler, steps=painter.steps(brush), overlap=OVERLAP, repaint=brush.repaint, amp=half, progress=told
     )
     found = find_conditions(replace(full, mask=full.mask | rim))
     mean, spread = _prior(painter, found, shape, where, half)

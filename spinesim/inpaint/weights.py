@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from spinesim.errors import ConfigError
+from spinesim.inpaint.brush import Brush
 from spinesim.inpaint.conditions import CENTRE_HU, COUNT, FILL_MM, SCALE_HU
 from spinesim.inpaint.network import MEAN_SCALE, WIDEST, FoldedUNet, NetworkConfig, build_network
 
@@ -62,6 +63,10 @@ class Painter:
     network: FoldedUNet
     card: Card
     source: str
+
+    def steps(self, brush: Brush) -> int:
+        """Steps that it paints in with a brush; a GAN takes one."""
+        return 1 if self.card.method == "pix2pix" else brush.steps
 
 
 def write_weights(network: FoldedUNet, card: Card, path: Path) -> None:

@@ -206,8 +206,7 @@ def repaint(
     if not count:
         return case
     after = Scan(case.after.labels, replace(image, voxels=out))
-    steps = 1 if painter.card.method == "pix2pix" else work.brush.steps
-    repainted = Repainted(painter.card.method, painter.source, steps, work.reasons, count)
+    repainted = Repainted(painter.card.method, painter.source, painter.steps(work.brush), work.reasons, count)
     return case.updated(after=after, repainted=repainted)
 
 
