@@ -13,7 +13,7 @@ def bounding_boxes(voxels: np.ndarray) -> dict[int, Box]:
     """Find the bounding box of every number but 0 in a label map (scanned in the order in which it lies in memory)."""
     if not voxels.size:
         return {}
-    turned = voxels.flags.f_contiguous
+    turned = abs(voxels.strides[0]) < abs(voxels.strides[-1])
     across = voxels.T if turned else voxels
     count = int(voxels.max()) + 1
     first, last = np.full((count, 3), np.iinfo(np.int64).max), np.full((count, 3), -1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
@@ -57,9 +56,9 @@ def ease_contacts(plan: Plan, spine: Spine, solids: Mapping[Level, Solid]) -> Pl
     ways = {anchor.level: anchor.motion.knots for anchor in plan.anchors if anchor.part in (Part.WHOLE, Part.ARCH)}
     knots = np.stack([ways[level] for level in spine.levels], axis=1)
     divided = {anchor.level for anchor in plan.anchors if anchor.part is not Part.WHOLE}
-    bones = [_Bone(solids[v.level], v, divided=v.level in divided) for v in spine]
-    pairs = range(len(bones) - 1)
-    joints = map_threads(lambda upper: _Joint.of(upper, (bones[upper], bones[upper + 1]), knots[-1]), pairs)
+    bones = map_threads(lambda v: _Bone.of(solids[v.level], v, divided=v.level in divided), spine)
+    uppers = range(len(bones) - 1)
+    joints = map_threads(lambda upper: _Joint.of(upper, (bones[upper], bones[upper + 1]), knots[-1]), uppers)
     row = _solve(spine, joints, knots[-1])
     if not row.any():
         return plan
@@ -75,17 +74,22 @@ def ease_contacts(plan: Plan, spine: Spine, solids: Mapping[Level, Solid]) -> Pl
 
 @dataclass(frozen=True, eq=False)
 class _Bone:
-    """A bone that moves as a whole, or, where it is ``divided``, its arch: its body goes other ways."""
+    """A bone that moves as a whole, or, where it is ``divided``, its arch: its body goes other ways.
+
+    ``points`` are its voxels, as points at rest.
+    """
 
     solid: Solid
     vertebra: Vertebra
     divided: bool
+    points: Float[np.ndarray, "n 3"]
 
-    @cached_property
-    def points(self) -> Float[np.ndarray, "n 3"]:
-        """Its voxels, as points at rest."""
-        points = self.solid.points
-        return points[self.depth(points) > 0] if self.divided else points
+    @classmethod
+    def of(cls, solid: Solid, vertebra: Vertebra, *, divided: bool) -> _Bone:
+        """The bone of a solid."""
+        points = solid.grid.to_world(np.argwhere(solid.depth > 0).astype(float))
+        bone = cls(solid, vertebra, divided, points)
+        return replace(bone, points=points[bone.depth(points) > 0]) if divided else bone
 
     def depth(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
         """Depth (mm) at points at rest; none in a body that goes other ways."""

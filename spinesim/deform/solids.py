@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -38,11 +37,6 @@ class Solid:
     pieces: tuple[int, int]
     volume_mm3: float
     cut: bool
-
-    @cached_property
-    def points(self) -> Float[np.ndarray, "n 3"]:
-        """Its voxels, as world points."""
-        return self.grid.to_world(np.argwhere(self.depth > 0).astype(float))
 
     def at(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
         """Depth at world points."""

@@ -157,7 +157,7 @@ class Case:
         return bone_fidelity(self)
 
     def updated(self, **changes: Any) -> Case:
-        """The same but for what its bones do not depend on: ``checks`` and ``fidelity`` go along."""
+        """The same but for its CT and what is told of it; ``checks`` and ``fidelity`` look at neither, and go along."""
         other = replace(self, **changes)
         known = ((name, vars(self)[name]) for name in ("checks", "fidelity") if name in vars(self))
         vars(other).update(known)

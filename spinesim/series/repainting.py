@@ -15,6 +15,7 @@ from spinesim.anatomy.boxes import Box, within
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import LabelMap, Scan
+from spinesim.anatomy.threads import THREADS
 from spinesim.errors import ConfigError
 from spinesim.inpaint.brush import (
     PLAIN,
@@ -167,7 +168,10 @@ def repaint(
     image, unknown = case.after.image, case.unknown
     if image is None or unknown is None:
         return case
-    mask = find_mask(unknown, work.reasons)
+    mask, grid = find_mask(unknown, work.reasons), image.grid
+    blank = unknown.reasons == Reason.OUTSIDE
+    patient = _with_beyond(body, blank, grid)
+    mask &= patient | ~blank  # air that came from beyond is air
     if not mask.any():
         return case
     painter = work.load()
@@ -175,11 +179,8 @@ def repaint(
         return case.updated(no_network=painter)
     from spinesim.inpaint.painter import find_regions, paint, with_context
 
-    grid, out = image.grid, image.voxels.copy(order="K")
+    out = image.voxels.copy(order="K")
     bounds, count = (float(out.min()), float(out.max())), 0
-    blank = unknown.reasons == Reason.OUTSIDE
-    patient = _with_beyond(body, blank, grid)
-    mask &= patient | ~blank  # air that came from beyond is air
     regions = list(find_regions(mask, grid.spacing_mm))
     noise_hu = case.noise_hu or USUAL_NOISE_HU
     marrow_hu = measure_marrow(case.before.image, case.before_spine) if case.before.image is not None else None
@@ -196,15 +197,13 @@ def repaint(
             _draw_noise(case, box),
             painter,
             work.brush,
-            seed=case.seed,
+            seed=int(np.random.SeedSequence([case.seed, rank]).generate_state(1)[0]),
             device=work.device,
             told=_counted(told, rank, regions),
         )
         out[box][own] = np.clip(image.stored(painted[own]), *bounds).astype(out.dtype)
         mask[box][own] = blank[box][own] = False  # what lies in two boxes is painted once, and known to the other
         count += int(np.count_nonzero(own))
-    if not count:
-        return case
     after = Scan(case.after.labels, replace(image, voxels=out))
     repainted = Repainted(painter.card.method, painter.source, painter.steps(work.brush), work.reasons, count)
     return case.updated(after=after, repainted=repainted)
@@ -245,6 +244,8 @@ def _with_beyond(
 
     How much nearer the patient is than air is found at nodes, and between them as a line goes.
     """
+    if not beyond.any():
+        return body
     out = body.copy(order="K")
     edge = ndimage.binary_dilation(beyond) & ~beyond
     trees = [KDTree(np.argwhere(edge & kind) * grid.spacing_mm, leafsize=LEAF) for kind in (body, ~body)]
@@ -259,7 +260,7 @@ def _with_beyond(
             nearer[tuple((voxels // step + corner).T)] = 0
         nodes = np.argwhere(nearer == 0)
         places = np.column_stack([nodes * step, np.full(len(nodes), layer)]) * grid.spacing_mm
-        patient, air = (tree.query(places, workers=-1)[0] for tree in trees)
+        patient, air = (tree.query(places, workers=THREADS)[0] for tree in trees)
         nearer[tuple(nodes.T)] = air - patient
         out[(*voxels.T, layer)] = ndimage.map_coordinates(nearer, (voxels / step).T, order=1) > 0
     return out
