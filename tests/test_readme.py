@@ -105,7 +105,7 @@ def test_the_commands_of_shape_models_write_what_they_name(small_cohort, tmp_pat
 
 def test_presets_and_prompts_are_read_and_written(small_phantom, small_case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(job_room, "build_phantom", lambda parameters: small_phantom)
+    monkeypatch.setattr("spinesim.phantom.build_phantom", lambda parameters: small_phantom)
     monkeypatch.setattr(job_room, "simulate", lambda *args, **more: small_case)
     lines = [line for line in SHELL if line.startswith("spinesim simulate") and "wobbly" not in line]
     assert len(lines) == 4
