@@ -12,7 +12,6 @@ from click.testing import CliRunner
 
 from spinesim.cli.main import main
 from spinesim.pathology.configuration import configuration_schema, presets, read_configuration
-from spinesim.series import job as job_room
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "assets" / "config.schema.json"
@@ -33,7 +32,7 @@ def refused(tmp_path, monkeypatch):
         (sentence,) = done.stderr.splitlines()
         return sentence.removeprefix(f"Error: {name}: ")
 
-    monkeypatch.setattr(job_room, "build_phantom", blunder)
+    monkeypatch.setattr("spinesim.phantom.build_phantom", blunder)
     monkeypatch.chdir(tmp_path)
     return run
 

@@ -73,7 +73,7 @@ def no_reading(monkeypatch):
         pytest.fail("the scan was read")
 
     monkeypatch.setattr(job_room, "read_scan", blunder)
-    monkeypatch.setattr(job_room, "build_phantom", blunder)
+    monkeypatch.setattr("spinesim.phantom.build_phantom", blunder)
 
 
 @pytest.fixture
