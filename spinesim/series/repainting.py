@@ -169,14 +169,16 @@ def repaint(
     if image is None or unknown is None:
         return case
     mask, grid = find_mask(unknown, work.reasons), image.grid
-    blank = unknown.reasons == Reason.OUTSIDE
-    patient = _with_beyond(body, blank, grid)
-    mask &= patient | ~blank  # air that came from beyond is air
     if not mask.any():
         return case
     painter = work.load()
     if isinstance(painter, str):
         return case.updated(no_network=painter)
+    blank = unknown.reasons == Reason.OUTSIDE
+    patient = _with_beyond(body, blank, grid)
+    mask &= patient | ~blank  # air that came from beyond is air
+    if not mask.any():
+        return case
     from spinesim.inpaint.painter import find_regions, paint, with_context
 
     out = image.voxels.copy(order="K")
