@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from spinesim.anatomy.heights import measure_heights
+from spinesim.anatomy.planes import fit_plane
 from spinesim.anatomy.silhouette import Silhouette
 from spinesim.anatomy.vertebra import BodyHeights, EndPlate, Vector, square_axes
 
@@ -276,15 +277,9 @@ def _crossing(
 
 def fit_plate(columns: Columns, ends: Float[np.ndarray, " n"]) -> EndPlate:
     """Lay a plane through the ends of columns, by least squares reweighted after Tukey (biweight)."""
-    design = np.column_stack([np.ones_like(ends), columns.right, columns.anterior])
-    weights = np.ones_like(ends)
-    for _ in range(6):
-        weighted = design.T * weights
-        offset, across, along = np.linalg.lstsq(weighted @ design, weighted @ ends)[0]
-        residual = ends - design @ (offset, across, along)
-        weights = np.clip(1 - (residual / PLATE_TOLERANCE_MM) ** 2, 0, None) ** 2
     right, anterior = columns.right.mean(), columns.anterior.mean()
-    centre = columns.frame.to_world(np.array([right, anterior, offset + across * right + along * anterior]))
+    height, across, along = fit_plane(columns.right - right, columns.anterior - anterior, ends, PLATE_TOLERANCE_MM)
+    centre = columns.frame.to_world(np.array([right, anterior, height]))
     normal = columns.frame.axes @ (np.array([-across, -along, 1.0]) / np.sqrt(1 + across**2 + along**2))
     return EndPlate(centre, normal)
 

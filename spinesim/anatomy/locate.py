@@ -111,12 +111,13 @@ def _rough_poses(silhouettes: dict[Level, Silhouette]) -> dict[Level, Frame]:
 
     In every vertebra below C2 the deepest part lies in the body.
     """
-    seeds = {level: silhouette.deepest_part() for level, silhouette in silhouettes.items()}
-    order = list(seeds)
+    order, bones = list(silhouettes), silhouettes.values()
+    seeds = dict(zip(order, map_threads(Silhouette.deepest_part, bones), strict=True))
+    means = dict(zip(order, map_threads(lambda bone: bone.voxel_centres().mean(axis=0), bones), strict=True))
     poses = {}
     for rank, level in enumerate(order):
         above, below = order[max(rank - 1, 0)], order[min(rank + 1, len(order) - 1)]
-        up, forward = seeds[above] - seeds[below], seeds[level] - silhouettes[level].voxel_centres().mean(axis=0)
+        up, forward = seeds[above] - seeds[below], seeds[level] - means[level]
         if np.linalg.norm(up) < SEEN_MM:
             up = np.array([0.0, 0.0, 1.0])
         if np.linalg.norm(np.cross(unit(up), forward)) < SEEN_MM:

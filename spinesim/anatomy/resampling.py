@@ -6,9 +6,9 @@ import warnings
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box
+from spinesim.anatomy.distances import signed_depth
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.sampling import sample_block
 from spinesim.anatomy.scan import LabelMap
@@ -24,15 +24,8 @@ def cut_depth(labels: LabelMap, number: int) -> tuple[Bool[np.ndarray, "i j k"],
     box = labels.boxes[number]
     start, stop = np.array([[side.start - MARGIN, side.stop + MARGIN] for side in box]).T
     mask = np.pad(labels.voxels[box] == number, MARGIN)
-    return mask, _signed_depth(mask, labels.grid.spacing_mm), labels.grid.cropped(tuple(start), tuple(stop))
-
-
-def _signed_depth(mask: Bool[np.ndarray, "i j k"], spacing_mm: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "i j k"]:
-    """Distance of each voxel's centre to a mask's surface (mm, positive inside); the surface lies half-way between."""
-    inside = ndimage.distance_transform_edt(mask, sampling=spacing_mm)
-    outside = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
-    half = spacing_mm.min() / 2
-    return np.where(mask, inside - half, half - outside).astype(np.float32, order="C")
+    depth = signed_depth(mask, labels.grid.spacing_mm).astype(np.float32, order="C")
+    return mask, depth, labels.grid.cropped(tuple(start), tuple(stop))
 
 
 def resample_labels(labels: LabelMap, grid: Grid) -> LabelMap:

@@ -29,6 +29,19 @@ def sample_block(
     return out
 
 
+def sample_places(
+    values: Float[np.ndarray, "i j k"],
+    voxel_from_world: Float[np.ndarray, "4 4"],
+    places: Float[np.ndarray, "n 3"],
+    beyond: float,
+) -> Float[np.ndarray, " n"]:
+    """Look float32 numbers, two along each axis or more, up at places in the world, trilinearly; ``beyond`` outside."""
+    out = np.empty(len(places), dtype=np.float32)
+    matrix = np.ascontiguousarray(voxel_from_world[:3])
+    _sample_places(values, matrix, np.float32(beyond), np.ascontiguousarray(places), out)
+    return out
+
+
 def mean_of_sheets(
     values: Shaped[np.ndarray, "i j k"],
     sheet: Float[np.ndarray, "rows columns 3"],
@@ -56,29 +69,45 @@ def load_kernels() -> None:
     sample_block(np.zeros((2, 2, 2), dtype=np.float32), np.eye(4), (1, 1, 1), 0.0)
 
 
+@njit(inline="always")
+def _look_up(values, x, y, z, beyond):
+    """Trilinear look-up at one place, in voxels."""
+    ni, nj, nk = values.shape
+    if x < 0 or y < 0 or z < 0 or x > ni - 1 or y > nj - 1 or z > nk - 1:
+        return beyond
+    a, b, c = min(int(x), ni - 2), min(int(y), nj - 2), min(int(z), nk - 2)
+    u, v, w = np.float32(x - a), np.float32(y - b), np.float32(z - c)
+    one = np.float32(1)
+    near = (values[a, b, c] * (one - w) + values[a, b, c + 1] * w) * (one - v) + (
+        values[a, b + 1, c] * (one - w) + values[a, b + 1, c + 1] * w
+    ) * v
+    far = (values[a + 1, b, c] * (one - w) + values[a + 1, b, c + 1] * w) * (one - v) + (
+        values[a + 1, b + 1, c] * (one - w) + values[a + 1, b + 1, c + 1] * w
+    ) * v
+    return near * (one - u) + far * u
+
+
 @njit(nogil=True, cache=True)
 def _sample(values, m, beyond, out):
     """Fill ``out``; serial and without Python's lock, for callers have a bone a thread."""
-    ni, nj, nk = values.shape
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             for k in range(out.shape[2]):
                 x = m[0, 0] * i + m[0, 1] * j + m[0, 2] * k + m[0, 3]
                 y = m[1, 0] * i + m[1, 1] * j + m[1, 2] * k + m[1, 3]
                 z = m[2, 0] * i + m[2, 1] * j + m[2, 2] * k + m[2, 3]
-                if x < 0 or y < 0 or z < 0 or x > ni - 1 or y > nj - 1 or z > nk - 1:
-                    out[i, j, k] = beyond
-                    continue
-                a, b, c = min(int(x), ni - 2), min(int(y), nj - 2), min(int(z), nk - 2)
-                u, v, w = np.float32(x - a), np.float32(y - b), np.float32(z - c)
-                one = np.float32(1)
-                near = (values[a, b, c] * (one - w) + values[a, b, c + 1] * w) * (one - v) + (
-                    values[a, b + 1, c] * (one - w) + values[a, b + 1, c + 1] * w
-                ) * v
-                far = (values[a + 1, b, c] * (one - w) + values[a + 1, b, c + 1] * w) * (one - v) + (
-                    values[a + 1, b + 1, c] * (one - w) + values[a + 1, b + 1, c + 1] * w
-                ) * v
-                out[i, j, k] = near * (one - u) + far * u
+                out[i, j, k] = _look_up(values, x, y, z, beyond)
+
+
+@njit(nogil=True, cache=True)
+def _sample_places(values, m, beyond, places, out):
+    """The same at places anywhere."""
+    for n in range(places.shape[0]):
+        p, q, r = places[n, 0], places[n, 1], places[n, 2]
+        x = m[0, 0] * p + m[0, 1] * q + m[0, 2] * r + m[0, 3]
+        y = m[1, 0] * p + m[1, 1] * q + m[1, 2] * r + m[1, 3]
+        z = m[2, 0] * p + m[2, 1] * q + m[2, 2] * r + m[2, 3]
+        out[n] = _look_up(values, x, y, z, beyond)
 
 
 @njit(nogil=True, cache=True)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box
+from spinesim.anatomy.distances import distance_to
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.sampling import sample_block
 
@@ -53,7 +54,7 @@ class Silhouette:
         coarse = self.mask[:: step[0], :: step[1], :: step[2]]
         if not coarse.any():  # a crumb that the lattice missed
             step, coarse = np.ones(3, int), self.mask
-        depth = ndimage.distance_transform_edt(coarse, sampling=self.grid.spacing_mm * step)
+        depth = np.nan_to_num(distance_to(~coarse, self.grid.spacing_mm * step), posinf=1.0)  # nothing but bone
         return self.grid.to_world(np.argwhere(depth > 0.75 * depth.max()) * step.astype(float)).mean(axis=0)
 
 

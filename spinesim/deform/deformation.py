@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
+from spinesim.anatomy.distances import distance_to
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.plan import Anchor, Motion, Part, Plan, Where
@@ -219,15 +219,7 @@ def _bends_trunk(plan: Plan) -> bool:
 
 
 def _held(mask: Bool[np.ndarray, "i j k"], grid: Grid, softness_mm: float, motion: Motion | None) -> Held:
-    return DistanceMap(_distance_to(mask, grid), grid, softness_mm), motion
-
-
-def _distance_to(mask: Bool[np.ndarray, "i j k"], grid: Grid) -> Float[np.ndarray, "i j k"]:
-    """Distance (mm) of each voxel of a large grid to a mask; by ITK, which is four times as fast as scipy there."""
-    image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    image.SetSpacing(grid.spacing_mm[::-1].tolist())
-    signed = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
-    return np.maximum(sitk.GetArrayFromImage(signed), 0)
+    return DistanceMap(distance_to(mask, grid.spacing_mm).astype(np.float32), grid, softness_mm), motion
 
 
 def warp_scan(

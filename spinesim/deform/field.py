@@ -111,7 +111,7 @@ def determinants(
     """Smallest and largest Jacobian determinant at the corners of each cell of a trilinear field."""
     cells = tuple(n - 1 for n in displacement.shape[:3])
     low, high = np.empty(cells, dtype=np.float32), np.empty(cells, dtype=np.float32)
-    cell_determinants(displacement, np.linalg.inv(grid.world_from_voxel[:3, :3]), low, high)
+    cell_determinants(displacement, np.ascontiguousarray(grid.world_from_voxel[:3, :3]), low, high)
     return low, high
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
+from spinesim.deform.rows import displace_layer, join_affines, lies_beyond, place_voxels, trace_row
+
 SOFT_MM = 10.0
 """Anchors softer than this make no fine detail: coming near them does not count as coming near an anchor."""
 
@@ -134,131 +136,98 @@ def blend_nodes(values, first_i, shares_i, first_j, shares_j, first_k, shares_k,
 
 
 @njit(inline="always")
-def _least_determinant(displacement, voxel_from_step, i, j, k, gradient):
-    """Smallest and largest Jacobian determinant at the eight corners of one cell."""
+def _place_edges(displacement, step, i, j, k, edges):
+    """Where the source goes along the twelve edges of a cell: ``edges[axis, at, :]``, by the place across the axis."""
+    for b in range(2):
+        for c in range(2):
+            for axis in range(3):
+                edges[0, 2 * b + c, axis] = step[axis, 0] + (
+                    displacement[i + 1, j + b, k + c, axis] - displacement[i, j + b, k + c, axis]
+                )
+                edges[1, 2 * b + c, axis] = step[axis, 1] + (
+                    displacement[i + b, j + 1, k + c, axis] - displacement[i + b, j, k + c, axis]
+                )
+                edges[2, 2 * b + c, axis] = step[axis, 2] + (
+                    displacement[i + b, j + c, k + 1, axis] - displacement[i + b, j + c, k, axis]
+                )
+
+
+@njit(inline="always")
+def _span_determinants(edges, volume):
+    """Smallest and largest volume that the edges at the eight corners of a cell span, in parts of the cell's own."""
     low, high = np.inf, -np.inf
     for corner in range(8):
         a, b, c = corner >> 2, (corner >> 1) & 1, corner & 1
-        for axis in range(3):
-            di = displacement[i + 1, j + b, k + c, axis] - displacement[i, j + b, k + c, axis]
-            dj = displacement[i + a, j + 1, k + c, axis] - displacement[i + a, j, k + c, axis]
-            dk = displacement[i + a, j + b, k + 1, axis] - displacement[i + a, j + b, k, axis]
-            for col in range(3):
-                gradient[axis, col] = (
-                    di * voxel_from_step[0, col] + dj * voxel_from_step[1, col] + dk * voxel_from_step[2, col]
-                )
-            gradient[axis, axis] += 1.0
-        g = gradient
-        det = (
-            g[0, 0] * (g[1, 1] * g[2, 2] - g[1, 2] * g[2, 1])
-            - g[0, 1] * (g[1, 0] * g[2, 2] - g[1, 2] * g[2, 0])
-            + g[0, 2] * (g[1, 0] * g[2, 1] - g[1, 1] * g[2, 0])
+        p, q, r = edges[0, 2 * b + c], edges[1, 2 * a + c], edges[2, 2 * a + b]
+        spanned = (
+            p[0] * (q[1] * r[2] - q[2] * r[1]) + p[1] * (q[2] * r[0] - q[0] * r[2]) + p[2] * (q[0] * r[1] - q[1] * r[0])
         )
-        low, high = min(low, det), max(high, det)
+        low, high = min(low, spanned / volume), max(high, spanned / volume)
     return low, high
 
 
 @njit(parallel=True, cache=True)
-def cell_determinants(displacement, voxel_from_step, low, high):
+def cell_determinants(displacement, step, low, high):
     """Smallest and largest Jacobian determinant of a trilinear field over the corners of each of its cells.
 
     Parameters
     ----------
     displacement : (i, j, k, 3) float32
         ``source - target`` in mm.
-    voxel_from_step : (3, 3) float64
-        Turns differences along the voxel axes into derivatives along the world's.
+    step : (3, 3) float64
+        The way from a node to the next one along each axis, as columns (mm).
     low, high : (i - 1, j - 1, k - 1) float32
         Overwritten.
     """
+    volume = (
+        step[0, 0] * (step[1, 1] * step[2, 2] - step[1, 2] * step[2, 1])
+        - step[0, 1] * (step[1, 0] * step[2, 2] - step[1, 2] * step[2, 0])
+        + step[0, 2] * (step[1, 0] * step[2, 1] - step[1, 1] * step[2, 0])
+    )
     for i in prange(low.shape[0]):
-        gradient = np.empty((3, 3))
+        edges = np.empty((3, 4, 3))
         for j in range(low.shape[1]):
             for k in range(low.shape[2]):
-                low[i, j, k], high[i, j, k] = _least_determinant(displacement, voxel_from_step, i, j, k, gradient)
-
-
-@njit(inline="always")
-def between_rows(displacement, scale, shift, j, k, row):
-    """Displacement along one line of nodes (axis 0) at the place of output row ``j, k``: ``row`` is overwritten."""
-    y = j * scale[1] + shift[1]
-    z = k * scale[2] + shift[2]
-    b, c = int(y), int(z)
-    v, w = y - b, z - c
-    for a in range(row.shape[0]):
-        for axis in range(3):
-            row[a, axis] = (displacement[a, b, c, axis] * (1 - w) + displacement[a, b, c + 1, axis] * w) * (1 - v) + (
-                displacement[a, b + 1, c, axis] * (1 - w) + displacement[a, b + 1, c + 1, axis] * w
-            ) * v
-
-
-@njit(inline="always")
-def _source_on_row(row, scale, shift, world, i, j, k, axis):
-    """One world coordinate of the point that output voxel ``i, j, k`` comes from; ``row`` is ``between_rows``."""
-    x = i * scale[0] + shift[0]
-    a = int(x)
-    u = x - a
-    return (
-        row[a, axis] * (1 - u)
-        + row[a + 1, axis] * u
-        + world[axis, 0] * i
-        + world[axis, 1] * j
-        + world[axis, 2] * k
-        + world[axis, 3]
-    )
-
-
-@njit(inline="always")
-def source_voxel(row, scale, shift, world, voxel, i, j, k):
-    """Voxel coordinates in the source that output voxel ``i, j, k`` comes from; ``row`` is ``between_rows``."""
-    px = _source_on_row(row, scale, shift, world, i, j, k, 0)
-    py = _source_on_row(row, scale, shift, world, i, j, k, 1)
-    pz = _source_on_row(row, scale, shift, world, i, j, k, 2)
-    x = voxel[0, 0] * px + voxel[0, 1] * py + voxel[0, 2] * pz + voxel[0, 3]
-    y = voxel[1, 0] * px + voxel[1, 1] * py + voxel[1, 2] * pz + voxel[1, 3]
-    z = voxel[2, 0] * px + voxel[2, 1] * py + voxel[2, 2] * pz + voxel[2, 3]
-    return x, y, z
-
-
-@njit(inline="always")
-def lies_beyond(x, y, z, shape):
-    """Whether voxel coordinates lie beyond the outermost voxels' edges."""
-    low = x < -0.5 or y < -0.5 or z < -0.5
-    return low or x > shape[0] - 0.5 or y > shape[1] - 0.5 or z > shape[2] - 0.5
+                _place_edges(displacement, step, i, j, k, edges)
+                low[i, j, k], high[i, j, k] = _span_determinants(edges, volume)
 
 
 @njit(parallel=True, cache=True)
 def sample_linear(image, displacement, scale, shift, world, voxel, fill, whole, out, outside):
-    """Fill the output: trilinear look-up of the image through the field.
+    """Fill the output: trilinear look-up of the image through the field, in single precision.
 
     ``voxel`` is the source's voxel_from_world, ``whole`` tells whether numbers are rounded. ``outside`` is set where
-    the source point lies beyond the outermost voxels' edges. The innermost loop runs along axis 0, along which files
-    lie in memory.
+    the source point lies beyond the outermost voxels' edges.
     """
     ni, nj, nk = image.shape
+    source, (first, share) = join_affines(voxel, world), place_voxels(scale, shift, 0, out.shape[0])
     for k in prange(out.shape[2]):
-        row = np.empty((displacement.shape[0], 3))
+        layer = np.empty((displacement.shape[1], 3, displacement.shape[0]))
+        nodes, places = np.empty((3, displacement.shape[0])), np.empty((3, out.shape[0]))
+        displace_layer(displacement, voxel, scale, shift, k, layer)
         for j in range(out.shape[1]):
-            between_rows(displacement, scale, shift, j, k, row)
+            trace_row(layer, source, scale, shift, 0, j, k, first, share, nodes, places)
             for i in range(out.shape[0]):
-                x, y, z = source_voxel(row, scale, shift, world, voxel, i, j, k)
-                if lies_beyond(x, y, z, image.shape):
-                    outside[i, j, k] = True
+                x, y, z = places[0, i], places[1, i], places[2, i]
+                outside[i, j, k] = lies_beyond(x, y, z, image.shape)
+                if outside[i, j, k]:
                     out[i, j, k] = fill
                     continue
-                outside[i, j, k] = False
                 x, y, z = min(max(x, 0.0), ni - 1.0), min(max(y, 0.0), nj - 1.0), min(max(z, 0.0), nk - 1.0)
-                a, b, c = int(x), int(y), int(z)
-                d, e, f = min(a + 1, ni - 1), min(b + 1, nj - 1), min(c + 1, nk - 1)
-                u, v, w = x - a, y - b, z - c
-                near = (image[a, b, c] * (1 - w) + image[a, b, f] * w) * (1 - v) + (
-                    image[a, e, c] * (1 - w) + image[a, e, f] * w
-                ) * v
-                far = (image[d, b, c] * (1 - w) + image[d, b, f] * w) * (1 - v) + (
-                    image[d, e, c] * (1 - w) + image[d, e, f] * w
-                ) * v
-                value = near * (1 - u) + far * u
-                out[i, j, k] = np.floor(value + 0.5) if whole else value
+                p, q, r = int(x), int(y), int(z)
+                u, v, w = np.float32(x - p), np.float32(y - q), np.float32(z - r)
+                a, b, c = np.uintp(p), np.uintp(q), np.uintp(r)  # without a sign: no look at the other end of an axis
+                d, e, f = np.uintp(min(p + 1, ni - 1)), np.uintp(min(q + 1, nj - 1)), np.uintp(min(r + 1, nk - 1))
+                near = _between(image[a, b, c], image[d, b, c], u), _between(image[a, e, c], image[d, e, c], u)
+                far = _between(image[a, b, f], image[d, b, f], u), _between(image[a, e, f], image[d, e, f], u)
+                value = _between(_between(near[0], near[1], v), _between(far[0], far[1], v), w)
+                out[i, j, k] = np.floor(value + np.float32(0.5)) if whole else value
+
+
+@njit(inline="always")
+def _between(begin, end, share):
+    """A number on the way from one to another, in single precision."""
+    return np.float32(begin) + share * (np.float32(end) - np.float32(begin))
 
 
 @njit(parallel=True, cache=True)
@@ -268,12 +237,15 @@ def sample_nearest(labels, kept, displacement, scale, shift, world, voxel, out):
     ``kept`` tells for each number whether it is looked up; the others count as 0.
     """
     ni, nj, nk = labels.shape
+    source, (first, share) = join_affines(voxel, world), place_voxels(scale, shift, 0, out.shape[0])
     for k in prange(out.shape[2]):
-        row = np.empty((displacement.shape[0], 3))
+        layer = np.empty((displacement.shape[1], 3, displacement.shape[0]))
+        nodes, places = np.empty((3, displacement.shape[0])), np.empty((3, out.shape[0]))
+        displace_layer(displacement, voxel, scale, shift, k, layer)
         for j in range(out.shape[1]):
-            between_rows(displacement, scale, shift, j, k, row)
+            trace_row(layer, source, scale, shift, 0, j, k, first, share, nodes, places)
             for i in range(out.shape[0]):
-                u, v, w = source_voxel(row, scale, shift, world, voxel, i, j, k)
+                u, v, w = places[0, i], places[1, i], places[2, i]
                 x, y, z = int(np.floor(u + 0.5)), int(np.floor(v + 0.5)), int(np.floor(w + 0.5))
                 inside = 0 <= x < ni and 0 <= y < nj and 0 <= z < nk
                 out[i, j, k] = labels[x, y, z] if inside and kept[labels[x, y, z]] else 0
@@ -285,16 +257,15 @@ def trace_voxels(displacement, scale, shift, world, voxel, start, out):
 
     ``voxel`` is the source's voxel_from_world, ``out`` is (a, b, c, 3) float32.
     """
+    source, (first, share) = join_affines(voxel, world), place_voxels(scale, shift, start[0], out.shape[0])
     for c in prange(out.shape[2]):
-        row = np.empty((displacement.shape[0], 3))
-        k = c + start[2]
+        layer = np.empty((displacement.shape[1], 3, displacement.shape[0]))
+        nodes, places = np.empty((3, displacement.shape[0])), np.empty((3, out.shape[0]))
+        displace_layer(displacement, voxel, scale, shift, c + start[2], layer)
         for b in range(out.shape[1]):
-            j = b + start[1]
-            between_rows(displacement, scale, shift, j, k, row)
+            trace_row(layer, source, scale, shift, start[0], b + start[1], c + start[2], first, share, nodes, places)
             for a in range(out.shape[0]):
-                i = a + start[0]
-                x, y, z = source_voxel(row, scale, shift, world, voxel, i, j, k)
-                out[a, b, c, 0], out[a, b, c, 1], out[a, b, c, 2] = x, y, z
+                out[a, b, c, 0], out[a, b, c, 1], out[a, b, c, 2] = places[0, a], places[1, a], places[2, a]
 
 
 @njit(parallel=True, cache=True)

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box, padded, within
+from spinesim.anatomy.distances import distance_to
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.plan import Mass, Squeezed
@@ -103,7 +104,7 @@ def _neighbourhood(after: Scan, spine: Spine, mass: Mass, field: Field) -> _Neig
             allowed &= own | (after.image.hu(after.image.voxels[box]) > -300)
     else:
         wide = padded(box, grid.shape, np.ceil(mass.cortex_mm / grid.spacing_mm).astype(int) + 1)
-        depth = ndimage.distance_transform_edt(labels.voxels[wide] == number, sampling=grid.spacing_mm)
+        depth = distance_to(labels.voxels[wide] != number, grid.spacing_mm)
         allowed = own & (depth[within(box, wide)] - grid.spacing_mm.min() / 2 > mass.cortex_mm)
     return _Neighbourhood(box, rest, density, reach, own, allowed)
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box, bounding_boxes, padded
+from spinesim.anatomy.distances import distance_to
 from spinesim.anatomy.grid import Grid, apply_affine
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.plan import Anchor, Motion, Part, Region, Where
@@ -99,7 +100,7 @@ def measure_distances(
         kept = own & ~_passed(own, coarse, anchor.motion, passing, shell_mm)
         own = kept if kept.any() else own
     half_block = (factor - 1) * grid.spacing_mm / 2
-    distance = ndimage.distance_transform_edt(~own, sampling=coarse.spacing_mm) - np.linalg.norm(half_block)
+    distance = distance_to(own, coarse.spacing_mm) - np.linalg.norm(half_block)
     return DistanceMap(np.maximum(distance, 0).astype(np.float32), coarse, divided=anchor.part is not Part.WHOLE)
 
 
@@ -112,7 +113,7 @@ def _near(
         more = np.ceil(reach_mm / grid.spacing_mm).astype(int)
         box = padded(bounding_boxes(own.view(np.uint8))[1], grid.shape, more)
         if others[box].any():
-            near[box] = ndimage.distance_transform_edt(~others[box], sampling=grid.spacing_mm) <= reach_mm
+            near[box] = distance_to(others[box], grid.spacing_mm) <= reach_mm
     return near
 
 
@@ -141,7 +142,7 @@ def measure_region(region: Region) -> DistanceMap:
     own = region.where(grid.to_world(np.indices(grid.shape).reshape(3, -1).T.astype(float))).reshape(grid.shape)
     if not own.any():
         raise PathologyError("flow: expected a region of some millimetres, got less; ask for more")
-    distance = ndimage.distance_transform_edt(~own, sampling=grid.spacing_mm)
+    distance = distance_to(own, grid.spacing_mm)
     return DistanceMap(distance.astype(np.float32), grid, divided=True)
 
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.resampling import cut_depth
-from spinesim.anatomy.sampling import sample_block
+from spinesim.anatomy.sampling import sample_block, sample_places
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.threads import map_threads
 
@@ -40,8 +40,7 @@ class Solid:
 
     def at(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
         """Depth at world points."""
-        voxels = self.grid.to_voxel(points).T
-        return ndimage.map_coordinates(self.depth, voxels, order=1, mode="constant", cval=BEYOND_MM, prefilter=False)
+        return sample_places(self.depth, self.grid.voxel_from_world, points, BEYOND_MM)
 
     def carried(self, motion: Float[np.ndarray, "4 4"], output: Grid, box: Box) -> Float[np.ndarray, "a b c"]:
         """Depth (at rest) at the voxels of a box of an output grid when the bone moves as one (``new_from_old``)."""
@@ -107,4 +106,5 @@ def _solid(labels: LabelMap, number: int) -> Solid:
 
 def count_pieces(mask: Bool[np.ndarray, "i j k"]) -> tuple[int, int]:
     """Number of pieces of a mask that hang together by faces, and by faces, edges or corners."""
-    return ndimage.label(mask)[1], ndimage.label(mask, structure=np.ones((3, 3, 3)))[1]
+    by_faces = ndimage.label(mask)[1]
+    return by_faces, by_faces if by_faces < 2 else ndimage.label(mask, structure=np.ones((3, 3, 3)))[1]

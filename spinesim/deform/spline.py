@@ -7,7 +7,7 @@ from jaxtyping import Float
 from numba import njit, prange
 from scipy import ndimage
 
-from spinesim.deform.kernels import between_rows, lies_beyond, source_voxel
+from spinesim.deform.rows import displace_layer, join_affines, lies_beyond, place_voxels, trace_row
 
 
 def spline_coefficients(voxels: np.ndarray) -> Float[np.ndarray, "i j k"]:
@@ -45,13 +45,16 @@ def sample_spline(coefficients, displacement, scale, shift, world, voxel, limits
     ``limits`` are the smallest and the largest number of the image, which a spline would pass beside sharp edges.
     """
     ni, nj, nk = coefficients.shape
+    source, (first, share) = join_affines(voxel, world), place_voxels(scale, shift, 0, out.shape[0])
     for k in prange(out.shape[2]):
-        row = np.empty((displacement.shape[0], 3))
+        layer = np.empty((displacement.shape[1], 3, displacement.shape[0]))
+        nodes, places = np.empty((3, displacement.shape[0])), np.empty((3, out.shape[0]))
+        displace_layer(displacement, voxel, scale, shift, k, layer)
         su, sv, sw = np.empty(4), np.empty(4), np.empty(4)
         for j in range(out.shape[1]):
-            between_rows(displacement, scale, shift, j, k, row)
+            trace_row(layer, source, scale, shift, 0, j, k, first, share, nodes, places)
             for i in range(out.shape[0]):
-                x, y, z = source_voxel(row, scale, shift, world, voxel, i, j, k)
+                x, y, z = places[0, i], places[1, i], places[2, i]
                 if lies_beyond(x, y, z, coefficients.shape):
                     outside[i, j, k] = True
                     out[i, j, k] = fill

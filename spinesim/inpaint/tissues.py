@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int8, UInt16
 from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box
+from spinesim.anatomy.distances import signed_depth
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import LabelMap, Volume, read_only
@@ -136,11 +137,7 @@ def depth_in(bone: Bool[np.ndarray, "i j k"], grid: Grid) -> Int8[np.ndarray, "i
     """Distance (tenths of a mm) to the surface of bone, positive inside, cut off at ``FARTHEST_MM``."""
     if not bone.any() or bone.all():
         return np.full(bone.shape, FARTHEST_MM * PER_MM * (1 if bone.any() else -1), dtype=np.int8)
-    spacing = tuple(grid.spacing_mm)
-    half = float(np.min(grid.spacing_mm)) / 2
-    inside = ndimage.distance_transform_edt(bone, sampling=spacing)
-    outside = ndimage.distance_transform_edt(~bone, sampling=spacing)
-    signed = np.where(bone, inside - half, half - outside)
+    signed = signed_depth(bone, grid.spacing_mm)
     return np.round(PER_MM * np.clip(signed, -FARTHEST_MM, FARTHEST_MM)).astype(np.int8)
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from spinesim.anatomy.boxes import padded
+from spinesim.anatomy.distances import distance_to
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.measure import ball_diameter_mm
@@ -171,7 +172,7 @@ def find_site(title: str, number: int, labels: LabelMap, spine: Spine, cortex_mm
     box = padded(labels.boxes[number], labels.grid.shape, 1)
     grid = labels.grid.inside(box)
     own = np.pad(labels.voxels[box] == number, 1)
-    depth = ndimage.distance_transform_edt(own, sampling=grid.spacing_mm)[1:-1, 1:-1, 1:-1]
+    depth = distance_to(~own, grid.spacing_mm)[1:-1, 1:-1, 1:-1]
     depth = depth - grid.spacing_mm.min() / 2
     room = depth > cortex_mm
     if not room.any():

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -20,6 +20,7 @@ from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.plan import Part
 from spinesim.anatomy.report import report_measures
 from spinesim.anatomy.scan import LabelMap, Storage
+from spinesim.anatomy.threads import map_threads
 from spinesim.anatomy.writing import write_field, write_labels, write_volume
 from spinesim.errors import OutputError
 from spinesim.pathology.library import tell_pathology
@@ -302,15 +303,18 @@ def _take_place(partial: Path, out: Path) -> None:
 
 
 def _write_files(case: Case, folder: Path, record: Record) -> None:
-    names = record.files
-    if case.after.image is not None:
-        write_volume(case.after.image, folder / names["ct"])
-        write_labels(_reasons(case), folder / names["unknown"])
-    write_labels(case.after.labels, folder / names["labels"])
-    if case.masses is not None:
-        write_labels(case.masses, folder / names["lesions"])
-    field = case.deformation.field
-    write_field(field.displacement, field.grid, folder / names["field"], compress=names["labels"].endswith(".gz"))
+    """Write all but the pictures, several files at once: each waits for the disk."""
+    names, field = record.files, case.deformation.field
+    packed = names["labels"].endswith(".gz")
+    writes: list[Callable[[], None]] = []
+    if (image := case.after.image) is not None:
+        writes.append(lambda: write_volume(image, folder / names["ct"]))
+        writes.append(lambda: write_labels(_reasons(case), folder / names["unknown"]))
+    writes.append(lambda: write_labels(case.after.labels, folder / names["labels"]))
+    if (masses := case.masses) is not None:
+        writes.append(lambda: write_labels(masses, folder / names["lesions"]))
+    writes.append(lambda: write_field(field.displacement, field.grid, folder / names["field"], compress=packed))
+    map_threads(lambda write: write(), writes)
     told = record.model_dump(mode="json")
     (folder / names["record"]).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
+from spinesim.anatomy.distances import signed_depth
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import region
 from spinesim.anatomy.resampling import cut_depth
@@ -154,7 +155,4 @@ def deepened(drawn: Float[np.ndarray, "i j k"], spacing_mm: Float[np.ndarray, " 
 
 def far_depth(mask: Bool[np.ndarray, "i j k"], spacing_mm: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "i j k"]:
     """Depth of voxel centres in a mask whose surface lies half-way between voxels."""
-    half = float(spacing_mm.min()) / 2
-    inside = ndimage.distance_transform_edt(mask, sampling=spacing_mm)
-    outside = ndimage.distance_transform_edt(~mask, sampling=spacing_mm)
-    return np.where(mask, inside - half, half - outside).astype(np.float32)
+    return signed_depth(mask, spacing_mm).astype(np.float32)
