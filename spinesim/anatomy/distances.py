@@ -68,6 +68,8 @@ def _lower(line, step, values, roots, starts):
 
     ``roots`` holds where those stand that are lowest somewhere, ``starts`` from where on each is.
     """
+    if not line.any():
+        return
     count, square = -1, step * step
     for place in range(len(line)):
         values[place] = line[place]

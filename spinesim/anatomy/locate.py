@@ -113,7 +113,7 @@ def _rough_poses(silhouettes: dict[Level, Silhouette]) -> dict[Level, Frame]:
     """
     order, bones = list(silhouettes), silhouettes.values()
     seeds = dict(zip(order, map_threads(Silhouette.deepest_part, bones), strict=True))
-    means = dict(zip(order, map_threads(lambda bone: bone.voxel_centres().mean(axis=0), bones), strict=True))
+    means = dict(zip(order, map_threads(Silhouette.centroid, bones), strict=True))
     poses = {}
     for rank, level in enumerate(order):
         above, below = order[max(rank - 1, 0)], order[min(rank + 1, len(order) - 1)]
@@ -158,7 +158,7 @@ def _faced_levels(silhouettes: dict[Level, Silhouette], bodies: dict[Level, Body
             continue
         bones: dict[Level, np.ndarray] = {level: silhouettes[level].voxel_centres() for level in end}
         other_end = silhouettes[order[-1] if end[0] == order[0] else order[0]]
-        outward = bones[end[0]].mean(axis=0) - other_end.voxel_centres().mean(axis=0)
+        outward = silhouettes[end[0]].centroid() - other_end.centroid()
         for level, area in _face_areas(bones, unit(outward), silhouettes[end[0]].grid).items():
             body = bodies.get(level)
             if body and area > CUT_SHARE * np.pi / 4 * body.width_mm * body.depth_mm:

@@ -44,6 +44,12 @@ class Silhouette:
         """World positions of the voxels of the bone."""
         return self.grid.to_world(np.argwhere(self.mask).astype(float))
 
+    def centroid(self) -> Float[np.ndarray, " 3"]:
+        """Mean position (world) of the voxels of the bone."""
+        counts = [self.mask.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
+        index = [np.arange(len(count)) @ count / count.sum() for count in counts]
+        return self.grid.to_world(np.array([index]))[0]
+
     def volume_mm3(self) -> float:
         """Volume of the bone."""
         return float(np.count_nonzero(self.mask)) * self.grid.voxel_volume_mm3

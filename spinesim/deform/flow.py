@@ -13,7 +13,7 @@ from scipy import ndimage
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.plan import Motion
 from spinesim.deform.field import Field, field_grid
-from spinesim.deform.kernels import blend_nodes, carry_back
+from spinesim.deform.kernels import blend_nodes, carry_back, place_nodes
 from spinesim.deform.regions import DistanceMap
 from spinesim.deform.torch_kernels import CPU, TorchCarrier, open_device
 from spinesim.errors import ConfigError
@@ -164,7 +164,8 @@ class _Flow:
         nearest = np.empty(len(index), dtype=np.float32)
         for start in range(0, len(index), POINTS_AT_ONCE):
             part = slice(start, start + POINTS_AT_ONCE)
-            rest = grid.to_world(np.stack(np.unravel_index(index[part], grid.shape), axis=1).astype(float))
+            rest = np.empty((len(index[part]), 3))
+            place_nodes(index[part], grid.shape, grid.world_from_voxel, rest)
             points = rest.copy()
             self.carrier(points, nearest[part])
             displacement[part] = points - rest

@@ -11,45 +11,39 @@ SOFT_MM = 10.0
 """Anchors softer than this make no fine detail: coming near them does not count as coming near an anchor."""
 
 
-LANES = 16
+LANES = 32
 """Points that are carried side by side: loops over so many are what the compiler turns into vector instructions."""
 
 
 @njit(inline="always")
-def _trilinear(flat, offset, row, plane, last, x, y, z):
-    """Value of one distance map at voxel coordinates inside it."""
-    i, j, k = min(int(x), last[0]), min(int(y), last[1]), min(int(z), last[2])
-    u, v, w = np.float32(x - i), np.float32(y - j), np.float32(z - k)
-    base = np.uintp(offset + i * plane + j * row + k)
-    row, plane, one = np.uintp(row), np.uintp(plane), np.uintp(1)
-    a = flat[base] + w * (flat[base + one] - flat[base])
-    b = flat[base + row] + w * (flat[base + row + one] - flat[base + row])
-    base += plane
-    c = flat[base] + w * (flat[base + one] - flat[base])
-    d = flat[base + row] + w * (flat[base + row + one] - flat[base + row])
-    a += v * (b - a)
-    c += v * (d - c)
-    return a + u * (c - a)
+def _measure_distances(flat, offset, shape, spacing, m, points, base, share, distance):
+    """Distance of each lane's point to one anchor: that in its map, and what the point lies beyond the map.
 
-
-@njit(inline="always")
-def _measure_distances(flat, offset, shape, spacing, m, points, place, distance):
-    """Distance of each lane's point to one anchor; ``place`` is overwritten with its voxels in the anchor's map."""
-    last = shape[0] - 2, shape[1] - 2, shape[2] - 2
-    row, plane = shape[2], shape[1] * shape[2]
+    ``base`` and ``share`` are overwritten with the first of the eight numbers that count, and the place between them.
+    """
+    last = shape[0] - 1.0, shape[1] - 1.0, shape[2] - 1.0
     for n in range(LANES):
         x = m[0, 0] * points[0, n] + m[0, 1] * points[1, n] + m[0, 2] * points[2, n] + m[0, 3]
         y = m[1, 0] * points[0, n] + m[1, 1] * points[1, n] + m[1, 2] * points[2, n] + m[1, 3]
         z = m[2, 0] * points[0, n] + m[2, 1] * points[1, n] + m[2, 2] * points[2, n] + m[2, 3]
-        place[0, n] = min(max(x, 0.0), shape[0] - 1.0)
-        place[1, n] = min(max(y, 0.0), shape[1] - 1.0)
-        place[2, n] = min(max(z, 0.0), shape[2] - 1.0)
-        ox = (x - place[0, n]) * spacing[0]
-        oy = (y - place[1, n]) * spacing[1]
-        oz = (z - place[2, n]) * spacing[2]
+        p, q, r = min(max(x, 0.0), last[0]), min(max(y, 0.0), last[1]), min(max(z, 0.0), last[2])
+        ox, oy, oz = (x - p) * spacing[0], (y - q) * spacing[1], (z - r) * spacing[2]
         distance[n] = np.sqrt(ox * ox + oy * oy + oz * oz)
+        i, j, k = np.floor(min(p, last[0] - 1)), np.floor(min(q, last[1] - 1)), np.floor(min(r, last[2] - 1))
+        share[0, n], share[1, n], share[2, n] = p - i, q - j, r - k
+        base[n] = int((i * shape[1] + j) * shape[2] + k)
+    start, one, row, plane = np.uintp(offset), np.uintp(1), np.uintp(shape[2]), np.uintp(shape[1] * shape[2])
     for n in range(LANES):
-        distance[n] += _trilinear(flat, offset, row, plane, last, place[0, n], place[1, n], place[2, n])
+        u, v, w = share[0, n], share[1, n], share[2, n]
+        at = start + np.uintp(base[n])
+        a = flat[at] + w * (flat[at + one] - flat[at])
+        b = flat[at + row] + w * (flat[at + row + one] - flat[at + row])
+        at += plane
+        c = flat[at] + w * (flat[at + one] - flat[at])
+        d = flat[at + row] + w * (flat[at + row + one] - flat[at + row])
+        a += v * (b - a)
+        c += v * (d - c)
+        distance[n] += a + u * (c - a)
 
 
 @njit(parallel=True, cache=True)
@@ -77,7 +71,11 @@ def carry_back(points, nearest, flat, offsets, shapes, spacings, softness, rest_
     steps, anchors = rest_from_now.shape[0], rest_from_now.shape[1]
     square = power == 2.0
     for block in prange((points.shape[0] + LANES - 1) // LANES):
-        lanes, place = np.empty((3, LANES)), np.empty((3, LANES))
+        lanes, base, share = (
+            np.empty((3, LANES)),
+            np.empty(LANES, dtype=np.int64),
+            np.empty((3, LANES), dtype=np.float32),
+        )
         moved, total = np.empty((3, LANES)), np.empty(LANES)
         distance, least = np.empty(LANES), np.full(LANES, 1e9)
         for n in range(LANES):
@@ -88,7 +86,7 @@ def carry_back(points, nearest, flat, offsets, shapes, spacings, softness, rest_
             moved[:] = 0.0
             for a in range(anchors):
                 m, b = rest_from_now[step, a], step_back[step, a]
-                _measure_distances(flat, offsets[a], shapes[a], spacings[a], m, lanes, place, distance)
+                _measure_distances(flat, offsets[a], shapes[a], spacings[a], m, lanes, base, share, distance)
                 for n in range(LANES):
                     q = distance[n] * distance[n] + softness[a] * softness[a]
                     weight = 1.0 / (q * q) if square else 1.0 / (q * np.sqrt(q))
@@ -107,6 +105,35 @@ def carry_back(points, nearest, flat, offsets, shapes, spacings, softness, rest_
             for axis in range(3):
                 points[block * LANES + n, axis] = lanes[axis, n]
             nearest[block * LANES + n] = least[n]
+
+
+@njit(nogil=True, cache=True)
+def mark_blocks(voxels, start, factor, number, firm, own, others):
+    """Take voxels together in blocks: ``own`` is set where one of them has a number, ``others`` where a firm one.
+
+    ``start`` is the first voxel of the first block, ``factor`` a block's size, ``firm`` tells for each number whether
+    it counts. Beyond the edge the outermost voxels go on.
+    """
+    last = voxels.shape[0] - 1, voxels.shape[1] - 1, voxels.shape[2] - 1
+    for k in range(own.shape[2] * factor[2]):
+        z = min(max(start[2] + k, 0), last[2])
+        for j in range(own.shape[1] * factor[1]):
+            y = min(max(start[1] + j, 0), last[1])
+            for i in range(own.shape[0] * factor[0]):
+                found = voxels[min(max(start[0] + i, 0), last[0]), y, z]
+                if found == number:
+                    own[i // factor[0], j // factor[1], k // factor[2]] = True
+                elif firm[found]:
+                    others[i // factor[0], j // factor[1], k // factor[2]] = True
+
+
+@njit(parallel=True, cache=True)
+def place_nodes(index, shape, world, places):
+    """World points of nodes of a grid (flat indices, the last axis fastest)."""
+    for n in prange(len(index)):
+        i, j, k = index[n] // (shape[1] * shape[2]), index[n] // shape[2] % shape[1], index[n] % shape[2]
+        for axis in range(3):
+            places[n, axis] = world[axis, 0] * i + world[axis, 1] * j + world[axis, 2] * k + world[axis, 3]
 
 
 @njit(parallel=True, cache=True)

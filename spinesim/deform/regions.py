@@ -16,6 +16,7 @@ from spinesim.anatomy.levels import Level
 from spinesim.anatomy.plan import Anchor, Motion, Part, Region, Where
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.vertebra import Vertebra
+from spinesim.deform.kernels import mark_blocks
 from spinesim.errors import PathologyError
 
 MARGIN_MM = 24.0
@@ -83,10 +84,10 @@ def measure_distances(
     """
     grid, number = labels.grid, labels.numbers[vertebra.level]
     start, stop, factor = _block_frame(labels.boxes[number], grid)
-    block = _cut(labels.voxels, start, stop)
     firm = [number for level, number in labels.numbers.items() if level not in yielding]
     bones = np.isin(np.arange(max(labels.present) + 1), firm)
-    own, others = _blocks(block == number, factor), _blocks(bones[block] & (block != number), factor)
+    own, others = (np.zeros((stop - start) // factor, dtype=bool) for _ in range(2))
+    mark_blocks(labels.voxels, start, factor, number, bones, own, others)
     coarse = _coarse_grid(grid, start, own.shape, factor)
     own &= _belongs(anchor, vertebra, coarse, own.shape)
     if not own.any():
@@ -154,19 +155,6 @@ def _block_frame(box: Box, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarr
     stop = np.array([side.stop for side in box]) + margin
     stop = start + np.ceil((stop - start) / factor).astype(int) * factor
     return start, stop, factor
-
-
-def _cut(voxels: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    """Cut a block out of an array; beyond its edge the outermost voxels go on."""
-    inside = tuple(slice(max(a, 0), min(b, n)) for a, b, n in zip(start, stop, voxels.shape, strict=True))
-    beyond = [(s.start - a, b - s.stop) for s, a, b in zip(inside, start, stop, strict=True)]
-    return np.pad(voxels[inside], beyond, mode="edge")
-
-
-def _blocks(mask: Bool[np.ndarray, "i j k"], factor: np.ndarray) -> Bool[np.ndarray, "a b c"]:
-    """Take voxels together: a block is set if any of its voxels is."""
-    shape = [side for n, f in zip(mask.shape, factor, strict=True) for side in (n // f, f)]
-    return np.any(mask.reshape(shape), axis=(1, 3, 5))
 
 
 def _coarse_grid(grid: Grid, start: np.ndarray, shape: tuple[int, ...], factor: np.ndarray) -> Grid:
