@@ -12,6 +12,7 @@ from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import RARE, Level, levels_between
 from spinesim.anatomy.scan import LabelMap
+from spinesim.anatomy.threads import map_threads
 from spinesim.anatomy.vertebra import Spine, Vector
 from spinesim.errors import LabelError
 
@@ -138,8 +139,8 @@ def _uneven(bones: dict[Level, _Bone]) -> list[str]:
 def _broken(bones: dict[Level, _Bone]) -> list[str]:
     """Labels in several pieces (apart by faces, edges and corners), with their volumes."""
     said = []
-    for level, bone in bones.items():
-        pieces, count = ndimage.label(bone.mask, structure=np.ones((3, 3, 3)))
+    found = map_threads(lambda bone: ndimage.label(bone.mask, structure=np.ones((3, 3, 3))), bones.values())
+    for (level, bone), (pieces, count) in zip(bones.items(), found, strict=True):
         if count > 1:
             counts = np.sort(np.bincount(pieces.ravel())[1:])[::-1]
             sizes = bone.volume_mm3 * counts / counts.sum()
@@ -160,7 +161,8 @@ def _without_stumps(bones: dict[Level, _Bone]) -> dict[Level, _Bone]:
 
 def _find_bones(labels: LabelMap) -> dict[Level, _Bone]:
     """Look at each level of a label map, from the head down."""
-    return {level: _bone(labels, number, labels.boxes[number]) for level, number in labels.numbers.items()}
+    numbers = labels.numbers
+    return dict(zip(numbers, map_threads(lambda n: _bone(labels, n, labels.boxes[n]), numbers.values()), strict=True))
 
 
 def _bone(labels: LabelMap, number: int, box: Box) -> _Bone:

@@ -89,13 +89,15 @@ class _Bone:
         """The bone of a solid."""
         points = solid.grid.to_world(np.argwhere(solid.depth > 0).astype(float))
         bone = cls(solid, vertebra, divided, points)
-        return replace(bone, points=points[bone.depth(points) > 0]) if divided else bone
+        return replace(bone, points=points[bone.depth(points, np.eye(4)) > 0]) if divided else bone
 
-    def depth(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
-        """Depth (mm) at points at rest; none in a body that goes other ways."""
-        depth = self.solid.at(points)
+    def depth(self, points: Float[np.ndarray, "n 3"], motion: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, " n"]:
+        """Depth (mm) where a motion takes points, at rest; none in a body that goes other ways."""
+        depth = self.solid.at(points, motion)
         if self.divided:
-            behind = (points - self.vertebra.centre) @ self.vertebra.axes[:, 1] < self.vertebra.back_mm
+            behind = (apply_affine(motion, points) - self.vertebra.centre) @ self.vertebra.axes[
+                :, 1
+            ] < self.vertebra.back_mm
             depth = np.where(behind, depth, BEYOND_MM)
         return depth
 
@@ -115,7 +117,7 @@ class _Joint:
         for mine, other in ((0, 1), (1, 0)):
             inside = bones[mine].points
             other_from_mine = np.linalg.inv(poses[upper + other]) @ poses[upper + mine]
-            points.append(inside[bones[other].solid.at(apply_affine(other_from_mine, inside)) > -NEAR_MM])
+            points.append(inside[bones[other].solid.at(inside, other_from_mine) > -NEAR_MM])
         return cls(upper, bones, (points[0], points[1]))
 
     def pressed(
@@ -125,11 +127,11 @@ class _Joint:
         found = []
         for mine, other, sign in ((0, 1, 1.0), (1, 0, -1.0)):
             here, there, bone = poses[self.upper + mine], poses[self.upper + other], self.bones[other]
-            rest = apply_affine(np.linalg.inv(there) @ here, self.points[mine])
-            too_deep = bone.depth(rest) - PRESSED_MM
-            inside = too_deep > 0
-            slope = sign * _slope(bone.solid, rest[inside]) @ there[:3, :3].T
-            found.append((too_deep[inside], apply_affine(here, self.points[mine][inside]), slope))
+            to_other = np.linalg.inv(there) @ here
+            too_deep = bone.depth(self.points[mine], to_other) - PRESSED_MM
+            inside = self.points[mine][too_deep > 0]
+            slope = sign * _slope(bone.solid, apply_affine(to_other, inside)) @ there[:3, :3].T
+            found.append((too_deep[too_deep > 0], apply_affine(here, inside), slope))
         depths, places, slopes = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return depths, places, slopes
 

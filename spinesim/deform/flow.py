@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.plan import Motion
+from spinesim.anatomy.threads import map_threads
 from spinesim.deform.field import Field, field_grid
 from spinesim.deform.kernels import blend_nodes, carry_back, place_nodes
 from spinesim.deform.regions import DistanceMap
@@ -120,8 +121,9 @@ def _refine(
     """Carry numbers from the nodes of a coarse grid to those of a finer one with the same axes (spline of an order)."""
     margin = [(SPLINE_MARGIN, SPLINE_MARGIN)] * 3
     padded = np.pad(values.astype(float), [*margin, (0, 0)], mode="edge")
-    for axis in range(3) if order > 1 else ():
-        padded = ndimage.spline_filter1d(padded, order, axis, mode="nearest")
+    if order > 1:
+        parts = np.moveaxis(padded, -1, 0)
+        map_threads(lambda part: ndimage.spline_filter(part, order, output=part, mode="nearest"), parts)
     fine_to_coarse = coarse.voxel_from_world @ fine.world_from_voxel
     taps: list[np.ndarray] = []
     for axis in range(3):

@@ -298,6 +298,7 @@ def trace_voxels(displacement, scale, shift, world, voxel, start, out):
 @njit(parallel=True, cache=True)
 def sample_density(low, high, scale, shift, out):
     """How many times the tissue of each output voxel was compressed, by the determinants of the cell it lies in."""
+    first, _ = place_voxels(scale, shift, 0, out.shape[0])
     for k in prange(out.shape[2]):
         c = int(k * scale[2] + shift[2])
         row, last = np.empty(low.shape[0], dtype=np.float32), -1
@@ -308,7 +309,7 @@ def sample_density(low, high, scale, shift, out):
                 for a in range(low.shape[0]):
                     row[a] = np.sqrt(low[a, b, c] * high[a, b, c])
             for i in range(out.shape[0]):
-                out[i, j, k] = row[int(i * scale[0] + shift[0])]
+                out[i, j, k] = row[first[i]]
 
 
 @njit(nogil=True, cache=True)

@@ -38,9 +38,12 @@ class Solid:
     volume_mm3: float
     cut: bool
 
-    def at(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, " n"]:
-        """Depth at world points."""
-        return sample_places(self.depth, self.grid.voxel_from_world, points, BEYOND_MM)
+    def at(
+        self, points: Float[np.ndarray, "n 3"], motion: Float[np.ndarray, "4 4"] | None = None
+    ) -> Float[np.ndarray, " n"]:
+        """Depth at world points, or where a motion takes them."""
+        voxel = self.grid.voxel_from_world if motion is None else self.grid.voxel_from_world @ motion
+        return sample_places(self.depth, voxel, points, BEYOND_MM)
 
     def carried(self, motion: Float[np.ndarray, "4 4"], output: Grid, box: Box) -> Float[np.ndarray, "a b c"]:
         """Depth (at rest) at the voxels of a box of an output grid when the bone moves as one (``new_from_old``)."""

@@ -148,9 +148,7 @@ def warp_labels(
         numbers[level]: each.crumb_share for level, each in carriages.items() if not each.whole and level in numbers
     }
     map_threads(lambda n: drop_crumbs(owner[boxes[n]], n, solids[n].pieces, torn.get(n, 1.0)), boxes)
-    warped = _warp_others(labels, field, output)
-    np.copyto(warped, owner, where=owner > 0)
-    return labels.with_voxels(warped, output), _overlaps(places)
+    return labels.with_voxels(_with_others(owner, labels, field, output), output), _overlaps(places)
 
 
 Divided = Mapping[Level, Sequence[tuple[DistanceMap, Float[np.ndarray, "4 4"]]]]
@@ -203,14 +201,18 @@ def blend_sources(
     return total / weights[:, None]
 
 
-def _warp_others(labels: LabelMap, field: Field, output: Grid) -> UInt[np.ndarray, "i j k"]:
-    """Carry what is no bone through the field."""
-    warped = np.zeros(output.shape, dtype=labels.voxels.dtype, order="F")
+def _with_others(
+    owner: UInt[np.ndarray, "i j k"], labels: LabelMap, field: Field, output: Grid
+) -> UInt[np.ndarray, "i j k"]:
+    """Carried bones with what is no bone, carried through the field, around them."""
     others = [number for number in labels.present if number not in labels.levels]
-    if others:
-        kept = np.isin(np.arange(max(labels.present) + 1), others)
-        voxel = np.ascontiguousarray(labels.grid.voxel_from_world[:3])
-        sample_nearest(labels.voxels, kept, field.displacement, *field.lookup(output), voxel, warped)
+    if not others:
+        return owner
+    warped = np.empty(output.shape, dtype=labels.voxels.dtype, order="F")
+    kept = np.isin(np.arange(max(labels.present) + 1), others)
+    voxel = np.ascontiguousarray(labels.grid.voxel_from_world[:3])
+    sample_nearest(labels.voxels, kept, field.displacement, *field.lookup(output), voxel, warped)
+    np.copyto(warped, owner, where=owner > 0)
     return warped
 
 

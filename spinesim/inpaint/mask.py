@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import LabelMap, Volume, read_only
 from spinesim.inpaint.kernels import count_reasons, find_changed, mark_seam, mark_strained
@@ -46,6 +47,9 @@ GAS_HU, BONE_HU = -500.0, 200.0
 
 SEAM_VOXELS = 2
 """Width of the seam."""
+
+SLAB = 16
+"""Slices whose densities are held at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +121,7 @@ def _places(
 def find_unknown(
     image: Volume,
     labels: LabelMap,
-    density: Float[np.ndarray, "i j k"],
+    density: Callable[[Box], Float[np.ndarray, "a b c"]],
     outside: Bool[np.ndarray, "i j k"],
     body: Bool[np.ndarray, "i j k"],
     painted: Mapping[Reason, Bool[np.ndarray, "i j k"]],
@@ -130,8 +134,8 @@ def find_unknown(
     ----------
     image, labels
         CT and labels after the warp, with what the plan changed.
-    density : (i, j, k) float32 array
-        How many times the tissue of each voxel was compressed; below 1 it was stretched.
+    density : callable
+        How many times the tissue of each voxel of a box was compressed (float32); below 1 it was stretched.
     outside : (i, j, k) bool array
         Voxels that came from beyond the scan.
     body : (i, j, k) bool array
@@ -156,7 +160,10 @@ def find_unknown(
     marks = np.array([Reason.FRACTURE, Reason.STRETCHED, Reason.SQUEEZED], dtype=np.uint8)
     calm = 1 - 1 / min(STRAINS.values())  # a density nearer to 1 is no reason for any tissue
     table = (limits, soft, broken, by_hu, calm - 1e-3)
-    mark_strained(density, labels.voxels, image.voxels, parted, *table, body, marks, reasons)
+    for start in range(0, reasons.shape[2], SLAB):
+        slab = slice(0, reasons.shape[0]), slice(0, reasons.shape[1]), slice(start, min(start + SLAB, reasons.shape[2]))
+        of_slab = density(slab), labels.voxels[slab], image.voxels[slab], parted
+        mark_strained(*of_slab, *table, body[slab], marks, reasons[slab])
     for reason, where in sorted(painted.items(), reverse=True):
         reasons[where] = reason
         if reason is Reason.TISSUE:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
+from spinesim.anatomy.boxes import Box
 from spinesim.anatomy.scan import Scan, Volume, read_only
 from spinesim.anatomy.surroundings import find_surroundings
 from spinesim.inpaint.brush import Inpainting
@@ -55,11 +56,16 @@ def paint_case(case: Case, method: Inpainting, network: Repainting | None = None
 def _find_unknown(case: Case, after: Volume, body: Bool[np.ndarray, "i j k"]) -> Unknown:
     """What the warped CT of a case cannot know."""
     divided = {level: each.growth for level, each in case.deformation.carriages.items() if not each.whole}
-    density, labels = case.deformation.field.density(after.grid), case.after.labels
-    for level, growth in divided.items():
-        if level in labels.numbers and not np.isclose(growth, 1.0):  # bone that grew did not break by that
-            box = labels.boxes[labels.numbers[level]]
-            density[box][labels.voxels[box] == labels.numbers[level]] *= growth
+    labels = case.after.labels
+    grown = {labels.numbers[level]: growth for level, growth in divided.items() if level in labels.numbers}
+
+    def density(box: Box) -> Float[np.ndarray, "a b c"]:
+        found = case.deformation.field.density(after.grid.inside(box))
+        for number, growth in grown.items():
+            if not np.isclose(growth, 1.0):  # bone that grew did not break by that
+                found[labels.voxels[box] == number] *= growth
+        return found
+
     table = case.deformation.table
     overruled = None if table is None else table.touched
     return find_unknown(after, labels, density, case.outside, body, case.painted, divided, overruled)
