@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from click.testing import CliRunner
+from numpy.testing import assert_allclose
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.scan import Volume
@@ -21,6 +23,20 @@ from spinesim.errors import ConfigError
 from spinesim.series.case import OutputGrid
 
 SHIFT_MM = (0.31, -0.4, 1.1)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32, np.float64])
+def test_a_field_that_moves_nothing_leaves_every_number(dtype):
+    turn = Rotation.from_euler("xyz", (11, -7, 23), degrees=True).as_matrix()
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = turn * (0.7, 0.81, 2.5), (-83.1, 40.7, -1210.3)
+    grid = Grid((17, 14, 9), affine)
+    most = 3e4 if dtype is np.int16 else 1.9e9
+    voxels = np.asfortranarray(np.random.default_rng(0).uniform(-most, most, grid.shape).astype(dtype))
+    nodes = field_grid(grid, 2.5)
+    warped, outside = warp_image(Volume(voxels, grid), Field(np.zeros((*nodes.shape, 3), np.float32), nodes), grid)
+    assert not outside.any()
+    assert_allclose(warped.voxels, voxels, rtol=0, atol=0 if np.issubdtype(dtype, np.integer) else 1.0)
 
 
 @pytest.mark.parametrize("shape", [(24, 20, 18), (9, 2, 7)])

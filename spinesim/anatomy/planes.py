@@ -9,14 +9,15 @@ FITS = 6
 """Fits of a plane, each with the weights that the last one gives."""
 
 FLAT = 1e-12
-"""Columns whose spread across a line is a smaller part of that along it lie in the line."""
+"""Points lie in one line where the product of their spreads is a smaller part of the square of their sum."""
 
 
 @njit(nogil=True, cache=True)
 def fit_plane(x, y, z, tolerance):
     """Lay a plane through points by least squares reweighted after Tukey: what is off by ``tolerance`` does not count.
 
-    Returns its height at the origin and its slopes along x and y; level where all points lie in one line.
+    Returns its height at the origin and its slopes along x and y; level where all points lie in one line (as before
+    where those that still count do).
 
     References
     ----------
@@ -33,7 +34,7 @@ def fit_plane(x, y, z, tolerance):
         xx, xy, yy = (weights * p * p).sum(), (weights * p * q).sum(), (weights * q * q).sum()
         xz, yz = (weights * p * r).sum(), (weights * q * r).sum()
         area = xx * yy - xy * xy
-        if area > FLAT * xx * yy:
+        if area > FLAT * (xx + yy) ** 2:
             across, along = (yy * xz - xy * yz) / area, (xx * yz - xy * xz) / area
         height = mean_z - across * mean_x - along * mean_y
         weights = np.maximum(1 - ((z - height - across * x - along * y) / tolerance) ** 2, 0.0) ** 2

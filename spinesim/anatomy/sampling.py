@@ -73,7 +73,7 @@ def load_kernels() -> None:
 def _look_up(values, x, y, z, beyond):
     """Trilinear look-up at one place, in voxels."""
     ni, nj, nk = values.shape
-    if x < 0 or y < 0 or z < 0 or x > ni - 1 or y > nj - 1 or z > nk - 1:
+    if not (0 <= x <= ni - 1 and 0 <= y <= nj - 1 and 0 <= z <= nk - 1):
         return beyond
     a, b, c = min(int(x), ni - 2), min(int(y), nj - 2), min(int(z), nk - 2)
     u, v, w = np.float32(x - a), np.float32(y - b), np.float32(z - c)

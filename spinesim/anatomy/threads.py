@@ -1,4 +1,4 @@
-"""Work on several bones at once."""
+"""Work on several bones, files or parts at once."""
 
 from __future__ import annotations
 

@@ -95,9 +95,8 @@ class _Bone:
         """Depth (mm) where a motion takes points, at rest; none in a body that goes other ways."""
         depth = self.solid.at(points, motion)
         if self.divided:
-            behind = (apply_affine(motion, points) - self.vertebra.centre) @ self.vertebra.axes[
-                :, 1
-            ] < self.vertebra.back_mm
+            forward = (apply_affine(motion, points) - self.vertebra.centre) @ self.vertebra.axes[:, 1]
+            behind = forward < self.vertebra.back_mm
             depth = np.where(behind, depth, BEYOND_MM)
         return depth
 

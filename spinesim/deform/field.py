@@ -96,12 +96,12 @@ class Field:
         trace_voxels(self.displacement, *self.lookup(output), voxel, np.array([side.start for side in box]), out)
         return out
 
-    def density(self, output: Grid) -> Float[np.ndarray, "i j k"]:
-        """How many times the tissue at each voxel of an output grid was compressed (float32; below 1: stretched)."""
+    def density(self, output: Grid, box: Box) -> Float[np.ndarray, "a b c"]:
+        """How many times the tissue of a box of output voxels was compressed (float32; below 1: stretched)."""
         low, high = self.determinants
         scale, shift, _ = self.lookup(output)
-        out = np.empty(output.shape, dtype=np.float32, order="F")
-        sample_density(low, high, scale, shift, out)
+        out = np.empty([side.stop - side.start for side in box], dtype=np.float32, order="F")
+        sample_density(low, high, scale, shift, np.array([side.start for side in box]), out)
         return out
 
 

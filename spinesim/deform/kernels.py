@@ -221,7 +221,7 @@ def cell_determinants(displacement, step, low, high):
 
 @njit(parallel=True, cache=True)
 def sample_linear(image, displacement, scale, shift, world, voxel, fill, whole, out, outside):
-    """Fill the output: trilinear look-up of the image through the field, in single precision.
+    """Fill the output: trilinear look-up of the image through the field.
 
     ``voxel`` is the source's voxel_from_world, ``whole`` tells whether numbers are rounded. ``outside`` is set where
     the source point lies beyond the outermost voxels' edges.
@@ -242,19 +242,19 @@ def sample_linear(image, displacement, scale, shift, world, voxel, fill, whole, 
                     continue
                 x, y, z = min(max(x, 0.0), ni - 1.0), min(max(y, 0.0), nj - 1.0), min(max(z, 0.0), nk - 1.0)
                 p, q, r = int(x), int(y), int(z)
-                u, v, w = np.float32(x - p), np.float32(y - q), np.float32(z - r)
+                u, v, w = x - p, y - q, z - r
                 a, b, c = np.uintp(p), np.uintp(q), np.uintp(r)  # without a sign: no look at the other end of an axis
                 d, e, f = np.uintp(min(p + 1, ni - 1)), np.uintp(min(q + 1, nj - 1)), np.uintp(min(r + 1, nk - 1))
                 near = _between(image[a, b, c], image[d, b, c], u), _between(image[a, e, c], image[d, e, c], u)
                 far = _between(image[a, b, f], image[d, b, f], u), _between(image[a, e, f], image[d, e, f], u)
                 value = _between(_between(near[0], near[1], v), _between(far[0], far[1], v), w)
-                out[i, j, k] = np.floor(value + np.float32(0.5)) if whole else value
+                out[i, j, k] = np.floor(value + 0.5) if whole else value
 
 
 @njit(inline="always")
 def _between(begin, end, share):
-    """A number on the way from one to another, in single precision."""
-    return np.float32(begin) + share * (np.float32(end) - np.float32(begin))
+    """A number on the way from one to another: exactly one of them at either end."""
+    return begin * (1 - share) + end * share
 
 
 @njit(parallel=True, cache=True)
@@ -296,14 +296,17 @@ def trace_voxels(displacement, scale, shift, world, voxel, start, out):
 
 
 @njit(parallel=True, cache=True)
-def sample_density(low, high, scale, shift, out):
-    """How many times the tissue of each output voxel was compressed, by the determinants of the cell it lies in."""
-    first, _ = place_voxels(scale, shift, 0, out.shape[0])
+def sample_density(low, high, scale, shift, start, out):
+    """How many times the tissue of a box of output voxels was compressed, by the determinants of the cells they lie in.
+
+    ``start`` is its first voxel.
+    """
+    first, _ = place_voxels(scale, shift, start[0], out.shape[0])
     for k in prange(out.shape[2]):
-        c = int(k * scale[2] + shift[2])
+        c = int((k + start[2]) * scale[2] + shift[2])
         row, last = np.empty(low.shape[0], dtype=np.float32), -1
         for j in range(out.shape[1]):
-            b = int(j * scale[1] + shift[1])
+            b = int((j + start[1]) * scale[1] + shift[1])
             if b != last:
                 last = b
                 for a in range(low.shape[0]):

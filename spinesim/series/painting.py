@@ -60,7 +60,7 @@ def _find_unknown(case: Case, after: Volume, body: Bool[np.ndarray, "i j k"]) ->
     grown = {labels.numbers[level]: growth for level, growth in divided.items() if level in labels.numbers}
 
     def density(box: Box) -> Float[np.ndarray, "a b c"]:
-        found = case.deformation.field.density(after.grid.inside(box))
+        found = case.deformation.field.density(after.grid, box)
         for number, growth in grown.items():
             if not np.isclose(growth, 1.0):  # bone that grew did not break by that
                 found[labels.voxels[box] == number] *= growth
