@@ -71,10 +71,17 @@ def load_kernels() -> None:
 
 @njit(inline="always")
 def _look_up(values, x, y, z, beyond):
-    """Trilinear look-up at one place, in voxels."""
+    """Trilinear look-up at one place, in voxels; ``beyond`` outside."""
     ni, nj, nk = values.shape
-    if not (0 <= x <= ni - 1 and 0 <= y <= nj - 1 and 0 <= z <= nk - 1):
-        return beyond
+    if x >= 0 and y >= 0 and z >= 0 and x <= ni - 1 and y <= nj - 1 and z <= nk - 1:
+        return look_up_inside(values, x, y, z)
+    return beyond
+
+
+@njit(inline="always")
+def look_up_inside(values, x, y, z):
+    """Trilinear look-up at one place inside, in voxels: single precision, two voxels along each axis or more."""
+    ni, nj, nk = values.shape
     a, b, c = min(int(x), ni - 2), min(int(y), nj - 2), min(int(z), nk - 2)
     u, v, w = np.float32(x - a), np.float32(y - b), np.float32(z - c)
     one = np.float32(1)

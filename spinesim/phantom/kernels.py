@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from spinesim.anatomy.sampling import look_up_inside
+
 
 @njit(nogil=True, cache=True)
 def rod_distance(x, y, z, start, axis, up, length, start_side, end_side, start_up, end_up, out):
@@ -60,7 +62,6 @@ def lay(image, distance, hu, inverse_voxel, strength):
 @njit(nogil=True, cache=True)
 def look_up(image, dx, dy, dz, first, out):
     """Fill ``out``, slices of ``image`` from ``first`` on, with what lies displaced by so many voxels; trilinear."""
-    one = np.float32(1)
     ni, nj, nk = image.shape
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
@@ -72,15 +73,7 @@ def look_up(image, dx, dy, dz, first, out):
                 x = min(max(i + u, np.float32(0)), np.float32(ni - 1))
                 y = min(max(j + v, np.float32(0)), np.float32(nj - 1))
                 z = min(max(first + k + w, np.float32(0)), np.float32(nk - 1))
-                a, b, c = min(int(x), ni - 2), min(int(y), nj - 2), min(int(z), nk - 2)
-                u, v, w = np.float32(x - a), np.float32(y - b), np.float32(z - c)
-                near = (image[a, b, c] * (one - w) + image[a, b, c + 1] * w) * (one - v) + (
-                    image[a, b + 1, c] * (one - w) + image[a, b + 1, c + 1] * w
-                ) * v
-                far = (image[a + 1, b, c] * (one - w) + image[a + 1, b, c + 1] * w) * (one - v) + (
-                    image[a + 1, b + 1, c] * (one - w) + image[a + 1, b + 1, c + 1] * w
-                ) * v
-                out[i, j, k] = near * (one - u) + far * u
+                out[i, j, k] = look_up_inside(image, x, y, z)
 
 
 @njit(nogil=True, cache=True)

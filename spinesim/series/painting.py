@@ -57,13 +57,16 @@ def _find_unknown(case: Case, after: Volume, body: Bool[np.ndarray, "i j k"]) ->
     """What the warped CT of a case cannot know."""
     divided = {level: each.growth for level, each in case.deformation.carriages.items() if not each.whole}
     labels = case.after.labels
-    grown = {labels.numbers[level]: growth for level, growth in divided.items() if level in labels.numbers}
+    grown = {  # bone that grew did not break by that
+        labels.numbers[level]: growth
+        for level, growth in divided.items()
+        if level in labels.numbers and not np.isclose(growth, 1.0)
+    }
 
     def density(box: Box) -> Float[np.ndarray, "a b c"]:
         found = case.deformation.field.density(after.grid, box)
         for number, growth in grown.items():
-            if not np.isclose(growth, 1.0):  # bone that grew did not break by that
-                found[labels.voxels[box] == number] *= growth
+            found[labels.voxels[box] == number] *= growth
         return found
 
     table = case.deformation.table

@@ -148,11 +148,6 @@ def _vessels(mask: Bool[np.ndarray, "i j k"]) -> Bool[np.ndarray, "i j k"]:
 
 def deepened(drawn: Float[np.ndarray, "i j k"], spacing_mm: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "i j k"]:
     """Carry a depth that is known near the surface on, far from it, and take the steps of voxels out."""
-    far = far_depth(drawn > 0, spacing_mm)
+    far = signed_depth(drawn > 0, spacing_mm).astype(np.float32)
     depth = np.where(np.abs(far) > NEAR_MM, far, drawn)
     return ndimage.gaussian_filter(depth, SMOOTHING_MM / spacing_mm).astype(np.float32)
-
-
-def far_depth(mask: Bool[np.ndarray, "i j k"], spacing_mm: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "i j k"]:
-    """Depth of voxel centres in a mask whose surface lies half-way between voxels."""
-    return signed_depth(mask, spacing_mm).astype(np.float32)

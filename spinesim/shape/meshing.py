@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
+from spinesim.anatomy.distances import signed_depth
 from spinesim.anatomy.grid import Grid
 from spinesim.errors import GeometryError
-from spinesim.shape.bone import SPACING_MM, Bone, far_depth, own_grid
+from spinesim.shape.bone import SPACING_MM, Bone, own_grid
 from spinesim.shape.surface import Surface
 
 RELAXATIONS = 30
@@ -119,7 +120,7 @@ def fill_surface(surface: Surface, spacing_mm: float = SPACING_MM) -> Bone:
     """
     low, high = surface.vertices.min(axis=0) - MARGIN_MM, surface.vertices.max(axis=0) + MARGIN_MM
     grid = own_grid(low, high, spacing_mm)
-    depth = far_depth(_inside(surface, grid), grid.spacing_mm)
+    depth = signed_depth(_inside(surface, grid), grid.spacing_mm).astype(np.float32)
     near = np.argwhere(np.abs(depth) < NEAR_VOXELS * spacing_mm)
     points = grid.to_world(near.astype(float))
     middles, normals = _facets(surface, spacing_mm)
