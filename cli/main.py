@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from spinesim.anatomy.memory import share_heap
 from spinesim.errors import ScanWarning, SpinesimError, first_refusal
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class LazyGroup(click.Group):
 @click.version_option(package_name="spinesim", message="%(prog)s %(version)s")
 def main() -> None:
     """Deform a healthy spine CT into what a patient could have, and measure what came of it."""
+    share_heap()
 
 
 @contextmanager

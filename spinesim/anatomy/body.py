@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
+from spinesim.anatomy.columns import find_holes
 from spinesim.anatomy.heights import measure_heights
 from spinesim.anatomy.planes import fit_plane
 from spinesim.anatomy.silhouette import Silhouette
@@ -181,13 +182,11 @@ def find_canal(bone: Silhouette, frame: Frame) -> Vector | None:
     (3,) array or None
         World RAS, mm, at the body's height; None where the ring is not closed.
     """
-    seen = (_look(bone, frame, _sides(HALF_WIDTH_MM, HALF_DEPTH_MM, 12.0, CANAL_STEP_MM)) > 0.5).max(axis=2)
-    holes, count = ndimage.label(ndimage.binary_fill_holes(seen) & ~seen)
-    if count == 0:
-        return None
-    spots = np.array(ndimage.center_of_mass(holes > 0, holes, range(1, count + 1)))
-    areas = ndimage.sum_labels(holes > 0, holes, range(1, count + 1)) * CANAL_STEP_MM**2
-    right, anterior = (spots - (np.array(seen.shape) - 1) / 2).T * CANAL_STEP_MM
+    sides = _sides(HALF_WIDTH_MM, HALF_DEPTH_MM, 12.0, CANAL_STEP_MM)
+    seen = bone.seen(_lattice(frame, sides), _shape(sides))
+    holes = find_holes(seen)
+    areas = holes[:, 0] * CANAL_STEP_MM**2
+    right, anterior = (holes[:, 1:] - (np.array(seen.shape) - 1) / 2).T * CANAL_STEP_MM
     fitting = (anterior < -5.0) & (np.abs(right) < 10.0) & (areas > 20.0)
     if not fitting.any():
         return None
@@ -241,28 +240,10 @@ def _posterior_wall(
 
 def cast_columns(bone: Silhouette, frame: Frame, footprint: Bool[np.ndarray, "n m"]) -> Columns:
     """Follow the columns of a footprint from above and below to where occupancy passes 0.5 (linear between samples)."""
-    box = _bounds(footprint)
-    across, along, heights = _sides(HALF_WIDTH_MM, HALF_DEPTH_MM, HALF_HEIGHT_MM, STEP_MM)
-    across, along, footprint = across[box[0]], along[box[1]], footprint[box]
-    occupancy = _look(bone, frame, [across, along, heights])
-    solid = occupancy > 0.5
-    through = footprint & solid.any(axis=2) & ~solid[:, :, 0] & ~solid[:, :, -1]
-    column, row = np.nonzero(through)
-    occupancy, solid = occupancy[through], solid[through]
-    last = solid.shape[1] - 1 - np.argmax(solid[:, ::-1], axis=1)
-    first = np.argmax(solid, axis=1)
-    top = _crossing(occupancy, heights, last, last + 1)
-    bottom = _crossing(occupancy, heights, first, first - 1)
-    return Columns(frame, across[column], along[row], top, bottom)
-
-
-def _bounds(footprint: Bool[np.ndarray, "n m"]) -> tuple[slice, slice]:
-    """Rows and columns that a footprint fills, at least two of each."""
-    filled = [np.flatnonzero(footprint.any(axis=other)) for other in (1, 0)]
-    first, second = (
-        slice(int(at[0]), max(int(at[-1]), int(at[0]) + 1) + 1) if len(at) else slice(0, 2) for at in filled
-    )
-    return first, second
+    sides = _sides(HALF_WIDTH_MM, HALF_DEPTH_MM, HALF_HEIGHT_MM, STEP_MM)
+    top, bottom = bone.ends(_lattice(frame, sides), footprint, sides[2])
+    column, row = np.nonzero(np.isfinite(top))
+    return Columns(frame, sides[0][column], sides[1][row], top[column, row], bottom[column, row])
 
 
 def _crossing(
@@ -302,7 +283,16 @@ def _sides(width: float, depth: float, height: float, step: float) -> list[Float
 
 def _look(bone: Silhouette, frame: Frame, sides: list[Float[np.ndarray, " n"]]) -> Float[np.ndarray, "n m h"]:
     """Occupancy on a lattice of even spacing in a frame."""
+    return bone.sample(_lattice(frame, sides), _shape(sides))
+
+
+def _lattice(frame: Frame, sides: list[Float[np.ndarray, " n"]]) -> Float[np.ndarray, "4 4"]:
+    """World from the indices of a lattice of even spacing in a frame."""
     world_from_lattice = np.eye(4)
     world_from_lattice[:3, :3] = frame.axes * [side[1] - side[0] for side in sides]
     world_from_lattice[:3, 3] = frame.to_world(np.array([side[0] for side in sides]))
-    return bone.sample(world_from_lattice, (len(sides[0]), len(sides[1]), len(sides[2])))
+    return world_from_lattice
+
+
+def _shape(sides: list[Float[np.ndarray, " n"]]) -> tuple[int, int, int]:
+    return len(sides[0]), len(sides[1]), len(sides[2])

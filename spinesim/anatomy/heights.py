@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
+from numba import njit
 
-from spinesim.anatomy.vertebra import BodyHeights, Vector
+from spinesim.anatomy.vertebra import BodyHeights
 
 FALL_MM = 2.0
 """A plate ends where it has fallen by so much against its plane on the way from its middle to its rim; farther out is
@@ -16,6 +17,9 @@ EDGE, MIDDLE = (0.02, 0.14), (0.38, 0.62)
 
 STRIP = 0.5
 """Share of the width (or depth) about the middle on which the heights of front and back (or sides) are read."""
+
+FEWEST = 4
+"""A line of fewer columns is not read."""
 
 
 def measure_heights(
@@ -46,62 +50,63 @@ def measure_heights(
     return BodyHeights(anterior, middle, posterior, left, right)
 
 
-def _read_along(surface: Float[np.ndarray, "n m"], slope: float) -> Vector:
+@njit(nogil=True, cache=True)
+def _read_along(surface, slope):
     """Read a plate along its second axis, in a strip about the middle of the first: at an edge, midway, at an edge."""
-    count = len(surface)
-    strip = np.abs(np.arange(count) - (count - 1) / 2) < STRIP * (count - 1) / 2
-    lines = _filled(surface[strip & (np.isfinite(surface).sum(axis=1) >= 4)])
-    if not len(lines):
-        return np.full(3, np.nan)
-    first, last = _find_rims(lines, slope)
-    length = last - first
-    inner, outer = EDGE
-    begin, end = MIDDLE
-    parts = (
-        (first + inner * length, first + outer * length),
-        (first + begin * length, first + end * length),
-        (last - outer * length, last - inner * length),
-    )
-    return np.array([_mean_between(lines, *part) for part in parts])
+    middle = (surface.shape[0] - 1) / 2
+    sums, shares, line = np.zeros(3), np.zeros(3), np.empty(surface.shape[1])
+    for row in range(surface.shape[0]):
+        if abs(row - middle) >= STRIP * middle:
+            continue
+        begin, end, known = _bridge(surface[row], line)
+        if known < FEWEST:
+            continue
+        start = (begin + end) // 2
+        first = start - _find_rim(line, slope, start, begin, -1)
+        last = start + _find_rim(line, slope, start, end, 1)
+        length = last - first
+        _add_between(line, begin, end, first + EDGE[0] * length, first + EDGE[1] * length, 0, sums, shares)
+        _add_between(line, begin, end, first + MIDDLE[0] * length, first + MIDDLE[1] * length, 1, sums, shares)
+        _add_between(line, begin, end, last - EDGE[1] * length, last - EDGE[0] * length, 2, sums, shares)
+    return sums / shares
 
 
-def _filled(lines: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:
-    """The same with holes inside a line bridged."""
-    filled, places = lines.copy(), np.arange(lines.shape[1])
-    for line in filled:
-        known = np.flatnonzero(np.isfinite(line))
-        hole = slice(known[0], known[-1] + 1)
-        line[hole] = np.interp(places[hole], known, line[known])
-    return filled
+@njit(nogil=True, cache=True)
+def _bridge(line, bridged):
+    """Bridge holes inside a line; the first and the last place that are known, and how many are."""
+    begin, end, known = -1, -1, 0
+    for place in range(len(line)):
+        if np.isnan(line[place]):
+            continue
+        for hole in range(end + 1, place if known else 0):
+            bridged[hole] = line[end] + (line[place] - line[end]) / (place - end) * (hole - end)
+        bridged[place] = line[place]
+        begin, end, known = place if known == 0 else begin, place, known + 1
+    return begin, end, known
 
 
-def _find_rims(
-    lines: Float[np.ndarray, "n m"], slope: float
-) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Where each line across a plate begins and ends (in steps; half a step beyond its outermost columns at most)."""
-    known = np.isfinite(lines)
-    high = lines.shape[1] - 1
-    middle = (np.argmax(known, axis=1) + high - np.argmax(known[:, ::-1], axis=1)) // 2
-    flat = lines - slope * np.arange(high + 1)
-    return high - _find_end(flat[:, ::-1], high - middle), _find_end(flat, middle)
+@njit(nogil=True, cache=True)
+def _find_rim(line, slope, start, end, step):
+    """Steps from the middle of a plate to its rim: where it fell by ``FALL_MM`` from its highest point on the way.
+
+    Else half a step beyond its outermost column.
+    """
+    highest, before, place = line[start] - slope * start, 0.0, start
+    while place != end:
+        place += step
+        height = line[place] - slope * place
+        highest = max(highest, height)
+        fallen = highest - height
+        if fallen > FALL_MM:
+            return abs(place - start) - 1 + (FALL_MM - before) / (fallen - before)
+        before = fallen
+    return abs(end - start) + 0.5
 
 
-def _find_end(lines: Float[np.ndarray, "n m"], start: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Where lines have fallen by ``FALL_MM`` from their highest point after the start, or else end."""
-    rows, beyond = np.arange(len(lines)), ((0, 0), (0, 1))
-    heights = np.where(np.arange(lines.shape[1]) >= start[:, None], lines, lines[rows, start, None])
-    highest = np.maximum.accumulate(np.nan_to_num(heights, nan=-np.inf), axis=1)
-    fallen = np.pad(highest - heights, beyond, constant_values=np.nan)
-    at = np.argmax(~(fallen <= FALL_MM), axis=1)
-    before, now = fallen[rows, at - 1], fallen[rows, at]
-    return at - 1 + np.where(np.isfinite(now), (FALL_MM - before) / np.where(now > before, now - before, 1.0), 0.5)
-
-
-def _mean_between(
-    lines: Float[np.ndarray, "n m"], begin: Float[np.ndarray, " n"], end: Float[np.ndarray, " n"]
-) -> float:
-    """Mean of lines over a stretch of each, to which columns count as far as they lie in it."""
-    places = np.arange(lines.shape[1])
-    shares = np.minimum(places + 0.5, end[:, None]) - np.maximum(places - 0.5, begin[:, None])
-    shares = np.where(np.isfinite(lines), np.clip(shares, 0.0, 1.0), 0.0)
-    return float((shares * np.nan_to_num(lines)).sum() / shares.sum())
+@njit(nogil=True, cache=True)
+def _add_between(line, begin, end, low, high, part, sums, shares):
+    """Add a stretch of a line to a part, and its length: places count as far as they lie in it."""
+    for place in range(begin, end + 1):
+        share = min(max(min(place + 0.5, high) - max(place - 0.5, low), 0.0), 1.0)
+        sums[part] += share * line[place]
+        shares[part] += share

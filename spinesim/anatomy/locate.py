@@ -51,7 +51,8 @@ def estimate_spine(labels: LabelMap, guess: Spine | None = None) -> Spine:
     labels : LabelMap
         Vertebrae, with their levels.
     guess : Spine, optional
-        Where they should be: a quick look, which starts from these poses and refines them less.
+        Where they should be: a quick look, which starts from these poses, refines them less, and leaves out what was
+        not measured there.
 
     Raises
     ------
@@ -62,10 +63,11 @@ def estimate_spine(labels: LabelMap, guess: Spine | None = None) -> Spine:
     poses = {v.level: Frame(v.centre, v.axes) for v in guess if v.level in silhouettes} if guess else {}
     rounds = ROUNDS - 1 if poses else ROUNDS
     poses = poses or _rough_poses(silhouettes)
-    with_body = [level for level in silhouettes if Level.C3 <= level < Level.S]
+    left_out = {vertebra.level for vertebra in guess if not vertebra.measured} if guess else set()
+    with_body = [level for level in silhouettes if Level.C3 <= level < Level.S and level not in left_out]
     measures = map_threads(lambda level: measure_body(silhouettes[level], poses[level], rounds), with_body)
     bodies = dict(zip(with_body, measures, strict=True))
-    shorn = _shorn_levels(silhouettes) | _faced_levels(silhouettes, bodies)
+    shorn = set() if guess else _shorn_levels(silhouettes) | _faced_levels(silhouettes, bodies)
     measured = {
         level: _vertebra(level, body)
         for level, body in bodies.items()

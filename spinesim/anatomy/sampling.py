@@ -70,7 +70,7 @@ def load_kernels() -> None:
 
 
 @njit(inline="always")
-def _look_up(values, x, y, z, beyond):
+def look_up(values, x, y, z, beyond):
     """Trilinear look-up at one place, in voxels; ``beyond`` outside."""
     ni, nj, nk = values.shape
     if x >= 0 and y >= 0 and z >= 0 and x <= ni - 1 and y <= nj - 1 and z <= nk - 1:
@@ -103,7 +103,7 @@ def _sample(values, m, beyond, out):
                 x = m[0, 0] * i + m[0, 1] * j + m[0, 2] * k + m[0, 3]
                 y = m[1, 0] * i + m[1, 1] * j + m[1, 2] * k + m[1, 3]
                 z = m[2, 0] * i + m[2, 1] * j + m[2, 2] * k + m[2, 3]
-                out[i, j, k] = _look_up(values, x, y, z, beyond)
+                out[i, j, k] = look_up(values, x, y, z, beyond)
 
 
 @njit(nogil=True, cache=True)
@@ -114,7 +114,7 @@ def _sample_places(values, m, beyond, places, out):
         x = m[0, 0] * p + m[0, 1] * q + m[0, 2] * r + m[0, 3]
         y = m[1, 0] * p + m[1, 1] * q + m[1, 2] * r + m[1, 3]
         z = m[2, 0] * p + m[2, 1] * q + m[2, 2] * r + m[2, 3]
-        out[n] = _look_up(values, x, y, z, beyond)
+        out[n] = look_up(values, x, y, z, beyond)
 
 
 @njit(nogil=True, cache=True)

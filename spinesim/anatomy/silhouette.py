@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from spinesim.anatomy.boxes import Box
+from spinesim.anatomy.columns import find_ends, seen_along
 from spinesim.anatomy.distances import distance_to
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.sampling import sample_block
@@ -39,6 +40,21 @@ class Silhouette:
         """Occupancy on a lattice placed in the world (trilinear; 0 outside the box)."""
         here = self.grid.voxel_from_world @ world_from_lattice
         return sample_block(self.occupancy, here, shape, 0.0)
+
+    def seen(
+        self, world_from_lattice: Float[np.ndarray, "4 4"], shape: tuple[int, int, int]
+    ) -> Bool[np.ndarray, "n m"]:
+        """Shadow of the bone along the third axis of a lattice placed in the world."""
+        return seen_along(self.occupancy, self.grid.voxel_from_world @ world_from_lattice, shape)
+
+    def ends(
+        self,
+        world_from_lattice: Float[np.ndarray, "4 4"],
+        within: Bool[np.ndarray, "n m"],
+        heights: Float[np.ndarray, " h"],
+    ) -> Float[np.ndarray, "2 n m"]:
+        """Heights at which columns of a lattice enter the bone from above and from below; see :func:`find_ends`."""
+        return find_ends(self.occupancy, self.grid.voxel_from_world @ world_from_lattice, within, heights)
 
     def voxel_centres(self) -> Float[np.ndarray, "n 3"]:
         """World positions of the voxels of the bone."""

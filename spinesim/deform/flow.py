@@ -14,14 +14,13 @@ from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.plan import Motion
 from spinesim.anatomy.threads import map_threads
 from spinesim.deform.field import Field, field_grid
-from spinesim.deform.kernels import blend_nodes, carry_back, place_nodes
+from spinesim.deform.kernels import blend_nodes, carry_back, list_nodes, place_nodes
 from spinesim.deform.regions import DistanceMap
 from spinesim.deform.torch_kernels import CPU, TorchCarrier, open_device
 from spinesim.errors import ConfigError
 
 POINTS_AT_ONCE = 400_000
-"""Points carried in one call: bounds the memory of the double-precision coordinates."""
-
+"""Points carried in one call: bounds the memory of their coordinates."""
 
 COARSE_MM = 6.0
 """Far from every anchor the field is smooth: there the flow is followed on nodes this far apart, splined between."""
@@ -97,12 +96,12 @@ def follow_flow(anchors: Sequence[Held], output: Grid, settings: FlowSettings, d
     device : str
         ``cpu`` for the compiled loops, else a device of PyTorch.
     """
-    flow = _Flow(_carrier(anchors, settings, device))
+    middle = output.corners().mean(axis=0)
+    flow = _Flow(_carrier(anchors, settings, middle, device), middle)
     coarse = field_grid(output, max(COARSE_MM, 2 * settings.spacing_mm))
-    far, nearest = flow.carry(coarse, np.arange(coarse.size))
-    far = far.reshape(*coarse.shape, 3)
+    far, near = np.empty((*coarse.shape, 3), dtype=np.float32), np.empty(coarse.shape, dtype=bool)
     # rounded: distances are multiples of the voxel size at many nodes, and no device shall decide them otherwise
-    near = np.round(nearest.reshape(coarse.shape), 3) < NEAR_MM
+    near.ravel()[:] = np.round(flow.carry(coarse, np.ones(coarse.shape, dtype=bool), far), 3) < NEAR_MM
     grid = field_grid(output, settings.spacing_mm)
     displacement = flow.refine(far, near, coarse, grid)
     divided = [region for region, _ in anchors if region.divided]
@@ -146,9 +145,13 @@ def _spline_taps(places: Float[np.ndarray, " n"], order: Literal[1, 3]) -> tuple
 
 @dataclass(frozen=True, eq=False)
 class _Flow:
-    """The anchors of a flow and what carries points back along them: (points, nearest) are overwritten."""
+    """The anchors of a flow and what carries points back along them: (points, nearest) are overwritten.
+
+    Points are counted from ``middle``, so that single precision tells them to a ten-thousandth of a millimetre.
+    """
 
     carrier: Callable[[np.ndarray, np.ndarray], None]
+    middle: Float[np.ndarray, " 3"]
 
     def refine(
         self, values: Float[np.ndarray, "i j k 3"], near: Bool[np.ndarray, "i j k"], coarse: Grid, fine: Grid
@@ -156,27 +159,40 @@ class _Flow:
         """Displacement on a finer grid: splined between the nodes of a coarse one, and followed itself near some."""
         displacement = _refine(values, coarse, fine)
         wide = ndimage.binary_dilation(near, structure=np.ones((3, 3, 3)))
-        index = np.flatnonzero(_refine(wide[..., None].astype(np.float32), coarse, fine, order=1)[..., 0] > 0.01)
-        displacement.reshape(-1, 3)[index] = self.carry(fine, index)[0]
+        self.carry(
+            fine, _refine(wide[..., None].astype(np.float32), coarse, fine, order=1)[..., 0] > 0.01, displacement
+        )
         return displacement
 
-    def carry(self, grid: Grid, index: np.ndarray) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, " n"]]:
-        """Displacement of some nodes of a grid (flat indices), and the nearest that each came to an anchor (mm)."""
-        displacement = np.empty((len(index), 3), dtype=np.float32)
-        nearest = np.empty(len(index), dtype=np.float32)
+    def carry(
+        self, grid: Grid, marked: Bool[np.ndarray, "i j k"], displacement: Float[np.ndarray, "i j k 3"]
+    ) -> Float[np.ndarray, " n"]:
+        """Fill in the displacement of the marked nodes of a grid.
+
+        Returns
+        -------
+        (i * j * k,) array
+            The nearest that each came to an anchor (mm), not a number for those that are not marked.
+        """
+        index, world = list_nodes(marked), grid.world_from_voxel.copy()
+        world[:3, 3] -= self.middle
+        least = np.full(grid.size, np.nan, dtype=np.float32)
         for start in range(0, len(index), POINTS_AT_ONCE):
-            part = slice(start, start + POINTS_AT_ONCE)
-            rest = np.empty((len(index[part]), 3))
-            place_nodes(index[part], grid.shape, grid.world_from_voxel, rest)
+            part = index[start : start + POINTS_AT_ONCE]
+            rest, nearest = np.empty((len(part), 3), dtype=np.float32), np.empty(len(part), dtype=np.float32)
+            place_nodes(part, grid.shape, world, rest)
             points = rest.copy()
-            self.carrier(points, nearest[part])
-            displacement[part] = points - rest
-        return displacement, nearest
+            self.carrier(points, nearest)
+            displacement.reshape(-1, 3)[part] = points - rest
+            least[part] = nearest
+        return least
 
 
-def _carrier(anchors: Sequence[Held], settings: FlowSettings, device: str) -> Callable[[np.ndarray, np.ndarray], None]:
-    """What carries points back on a device."""
-    maps, motions = _pack(anchors), _step_motions(anchors, settings.steps)
+def _carrier(
+    anchors: Sequence[Held], settings: FlowSettings, middle: Float[np.ndarray, " 3"], device: str
+) -> Callable[[np.ndarray, np.ndarray], None]:
+    """What carries points, counted from a place in their middle, back on a device."""
+    maps, motions = _pack(anchors), _step_motions(anchors, settings.steps, middle)
     if device == CPU:
         return lambda points, nearest: carry_back(points, nearest, *maps, *motions, settings.power)
     return TorchCarrier(maps, motions, settings.power, open_device(device))
@@ -187,21 +203,25 @@ def _pack(anchors: Sequence[Held]) -> tuple[np.ndarray, ...]:
     maps = [np.ascontiguousarray(region.distance, dtype=np.float32) for region, _ in anchors]
     offsets = np.cumsum([0, *(m.size for m in maps)])[:-1]
     shapes = np.array([m.shape for m in maps], dtype=np.int64)
-    spacings = np.array([region.grid.spacing_mm for region, _ in anchors])
-    softness = np.array([region.softness_mm for region, _ in anchors])
+    spacings = np.array([region.grid.spacing_mm for region, _ in anchors], dtype=np.float32)
+    softness = np.array([region.softness_mm for region, _ in anchors], dtype=np.float32)
     return np.concatenate([m.ravel() for m in maps]), offsets, shapes, spacings, softness
 
 
 def _step_motions(
-    anchors: Sequence[Held], steps: int
+    anchors: Sequence[Held], steps: int, middle: Float[np.ndarray, " 3"]
 ) -> tuple[Float[np.ndarray, "s a 3 4"], Float[np.ndarray, "s a 3 4"]]:
-    """For each step back: world to each anchor's rest voxels, and each anchor's own way (less the identity)."""
-    times = np.linspace(1, 0, steps + 1)
-    rest_from_now = np.empty((steps, len(anchors), 3, 4))
-    step_back = np.empty((steps, len(anchors), 3, 4))
+    """For each step back: world to each anchor's rest voxels, and each anchor's own way (less the identity).
+
+    The world is counted from a place in its middle.
+    """
+    times, world = np.linspace(1, 0, steps + 1), np.eye(4)
+    world[:3, 3] = middle
+    rest_from_now = np.empty((steps, len(anchors), 3, 4), dtype=np.float32)
+    step_back = np.empty((steps, len(anchors), 3, 4), dtype=np.float32)
     for rank, (region, motion) in enumerate(anchors):
         poses = np.tile(np.eye(4), (steps + 1, 1, 1)) if motion is None else motion.at(times)
         inverse = np.linalg.inv(poses)
-        rest_from_now[:, rank] = (region.grid.voxel_from_world @ inverse[:-1])[:, :3]
-        step_back[:, rank] = (poses[1:] @ inverse[:-1] - np.eye(4))[:, :3]
+        rest_from_now[:, rank] = (region.grid.voxel_from_world @ inverse[:-1] @ world)[:, :3]
+        step_back[:, rank] = ((poses[1:] @ inverse[:-1] - np.eye(4)) @ world)[:, :3]
     return rest_from_now, step_back

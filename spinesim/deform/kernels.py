@@ -14,6 +14,11 @@ SOFT_MM = 10.0
 LANES = 32
 """Points that are carried side by side: loops over so many are what the compiler turns into vector instructions."""
 
+BRICK = (4, 4, 2)
+"""Nodes of a grid that are carried side by side lie in a block of so many, so that they look at the same numbers."""
+
+ZERO, ONE = np.float32(0), np.float32(1)
+
 
 @njit(inline="always")
 def _measure_distances(flat, offset, shape, spacing, m, points, base, share, distance):
@@ -21,17 +26,18 @@ def _measure_distances(flat, offset, shape, spacing, m, points, base, share, dis
 
     ``base`` and ``share`` are overwritten with the first of the eight numbers that count, and the place between them.
     """
-    last = shape[0] - 1.0, shape[1] - 1.0, shape[2] - 1.0
+    end = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
+    wide, high = np.int32(shape[1]), np.int32(shape[2])
     for n in range(LANES):
         x = m[0, 0] * points[0, n] + m[0, 1] * points[1, n] + m[0, 2] * points[2, n] + m[0, 3]
         y = m[1, 0] * points[0, n] + m[1, 1] * points[1, n] + m[1, 2] * points[2, n] + m[1, 3]
         z = m[2, 0] * points[0, n] + m[2, 1] * points[1, n] + m[2, 2] * points[2, n] + m[2, 3]
-        p, q, r = min(max(x, 0.0), last[0]), min(max(y, 0.0), last[1]), min(max(z, 0.0), last[2])
+        p, q, r = min(max(x, ZERO), end[0]), min(max(y, ZERO), end[1]), min(max(z, ZERO), end[2])
         ox, oy, oz = (x - p) * spacing[0], (y - q) * spacing[1], (z - r) * spacing[2]
         distance[n] = np.sqrt(ox * ox + oy * oy + oz * oz)
-        i, j, k = np.floor(min(p, last[0] - 1)), np.floor(min(q, last[1] - 1)), np.floor(min(r, last[2] - 1))
+        i, j, k = np.floor(min(p, end[0] - ONE)), np.floor(min(q, end[1] - ONE)), np.floor(min(r, end[2] - ONE))
         share[0, n], share[1, n], share[2, n] = p - i, q - j, r - k
-        base[n] = int((i * shape[1] + j) * shape[2] + k)
+        base[n] = (np.int32(i) * wide + np.int32(j)) * high + np.int32(k)
     start, one, row, plane = np.uintp(offset), np.uintp(1), np.uintp(shape[2]), np.uintp(shape[1] * shape[2])
     for n in range(LANES):
         u, v, w = share[0, n], share[1, n], share[2, n]
@@ -48,48 +54,44 @@ def _measure_distances(flat, offset, shape, spacing, m, points, base, share, dis
 
 @njit(parallel=True, cache=True)
 def carry_back(points, nearest, flat, offsets, shapes, spacings, softness, rest_from_now, step_back, power):
-    """Carry points from t = 1 to t = 0, in place.
+    """Carry points from t = 1 to t = 0, in place; all numbers are float32, those of ``offsets`` and ``shapes`` int64.
 
     Compiled without fast-math, which lets the compiler choose the order of sums: then a kernel just compiled and the
     same one loaded from the cache give numbers that differ in their last bits.
 
     Parameters
     ----------
-    points : (n, 3) float64
-        World points; overwritten with where they come from.
-    nearest : (n,) float32
+    points : (n, 3) array
+        World points, counted from a place near them; overwritten with where they come from.
+    nearest : (n,) array
         Overwritten with the smallest distance to a firm anchor that a point met on its way (mm).
     flat, offsets, shapes, spacings, softness
         The anchors' distance maps, one after the other: values, starts, shapes, voxel sizes and softness (epsilon, mm).
-    rest_from_now : (steps, anchors, 3, 4) float64
+    rest_from_now : (steps, anchors, 3, 4) array
         World at the time of the step to voxels of the anchor's map.
-    step_back : (steps, anchors, 3, 4) float64
+    step_back : (steps, anchors, 3, 4) array
         The anchor's own motion over one step back, less the identity.
     power : float
         Weights fall as ``1 / (d^2 + epsilon^2)^power``, where the power is 2 or 1.5.
     """
     steps, anchors = rest_from_now.shape[0], rest_from_now.shape[1]
-    square = power == 2.0
+    square, kind = power == 2.0, np.float32
     for block in prange((points.shape[0] + LANES - 1) // LANES):
-        lanes, base, share = (
-            np.empty((3, LANES)),
-            np.empty(LANES, dtype=np.int64),
-            np.empty((3, LANES), dtype=np.float32),
-        )
-        moved, total = np.empty((3, LANES)), np.empty(LANES)
-        distance, least = np.empty(LANES), np.full(LANES, 1e9)
+        lanes, base, share = np.empty((3, LANES), kind), np.empty(LANES, np.int32), np.empty((3, LANES), kind)
+        moved, total = np.empty((3, LANES), kind), np.empty(LANES, kind)
+        distance, least = np.empty(LANES, kind), np.full(LANES, 1e9, kind)
         for n in range(LANES):
             for axis in range(3):
                 lanes[axis, n] = points[min(block * LANES + n, points.shape[0] - 1), axis]
         for step in range(steps):
-            total[:] = 0.0
-            moved[:] = 0.0
+            total[:] = ZERO
+            moved[:] = ZERO
             for a in range(anchors):
-                m, b = rest_from_now[step, a], step_back[step, a]
+                m, b, soft = rest_from_now[step, a], step_back[step, a], softness[a] * softness[a]
                 _measure_distances(flat, offsets[a], shapes[a], spacings[a], m, lanes, base, share, distance)
                 for n in range(LANES):
-                    q = distance[n] * distance[n] + softness[a] * softness[a]
-                    weight = 1.0 / (q * q) if square else 1.0 / (q * np.sqrt(q))
+                    q = distance[n] * distance[n] + soft
+                    weight = ONE / (q * q) if square else ONE / (q * np.sqrt(q))
                     x, y, z = lanes[0, n], lanes[1, n], lanes[2, n]
                     total[n] += weight
                     moved[0, n] += weight * (b[0, 0] * x + b[0, 1] * y + b[0, 2] * z + b[0, 3])
@@ -105,6 +107,23 @@ def carry_back(points, nearest, flat, offsets, shapes, spacings, softness, rest_
             for axis in range(3):
                 points[block * LANES + n, axis] = lanes[axis, n]
             nearest[block * LANES + n] = least[n]
+
+
+@njit(nogil=True, cache=True)
+def list_nodes(marked):
+    """Flat indices (the last axis fastest) of the marked nodes of a grid, brick by brick."""
+    index, count = np.empty(marked.sum(), dtype=np.int64), 0
+    rows, columns, lines = marked.shape
+    for i in range(0, rows, BRICK[0]):
+        for j in range(0, columns, BRICK[1]):
+            for k in range(0, lines, BRICK[2]):
+                for a in range(i, min(i + BRICK[0], rows)):
+                    for b in range(j, min(j + BRICK[1], columns)):
+                        for c in range(k, min(k + BRICK[2], lines)):
+                            if marked[a, b, c]:
+                                index[count] = (a * columns + b) * lines + c
+                                count += 1
+    return index
 
 
 @njit(nogil=True, cache=True)
@@ -144,21 +163,22 @@ def blend_nodes(values, first_i, shares_i, first_j, shares_j, first_k, shares_k,
     it and of those that follow. ``values`` and ``out`` have one channel or more on their last axis.
     """
     channels = values.shape[3]
-    for k in prange(out.shape[2]):
-        row = np.empty((values.shape[0], channels))
+    for i in prange(out.shape[0]):
+        plane, row = np.zeros(values.shape[1:]), np.empty((values.shape[2], channels))
+        for a in range(shares_i.shape[1]):
+            plane += shares_i[i, a] * values[first_i[i] + a]
         for j in range(out.shape[1]):
             row[:] = 0.0
             for b in range(shares_j.shape[1]):
-                for c in range(shares_k.shape[1]):
-                    share = shares_j[j, b] * shares_k[k, c]
-                    for a in range(values.shape[0]):
-                        for channel in range(channels):
-                            row[a, channel] += share * values[a, first_j[j] + b, first_k[k] + c, channel]
-            for i in range(out.shape[0]):
+                share, line = shares_j[j, b], plane[first_j[j] + b]
+                for c in range(values.shape[2]):
+                    for channel in range(channels):
+                        row[c, channel] += share * line[c, channel]
+            for k in range(out.shape[2]):
                 for channel in range(channels):
                     total = 0.0
-                    for a in range(shares_i.shape[1]):
-                        total += shares_i[i, a] * row[first_i[i] + a, channel]
+                    for c in range(shares_k.shape[1]):
+                        total += shares_k[k, c] * row[first_k[k] + c, channel]
                     out[i, j, k, channel] = total
 
 

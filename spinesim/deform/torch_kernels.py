@@ -1,7 +1,7 @@
 """The loops of ``kernels`` on a device of PyTorch, for machines with a GPU: the same formulas, the same numbers.
 
-Positions are double precision on both sides, so sources agree to 1e-4 mm; a voxel whose value falls on a half may be
-rounded the other way.
+Positions of the flow are double precision here and single precision there, so sources agree to 1e-3 mm; a voxel whose
+value falls on a half may be rounded the other way.
 """
 
 from __future__ import annotations
@@ -58,15 +58,15 @@ class TorchCarrier:
         self._device, self._power, self._softness = device, power, softness
         self._flat = torch.from_numpy(flat).to(device)
         self._offsets, self._shapes = offsets.tolist(), shapes.tolist()
-        self._spacings = torch.from_numpy(spacings).to(device)
-        self._rest_from_now, self._step_back = (torch.from_numpy(motion).to(device) for motion in motions)
+        self._spacings = torch.from_numpy(spacings).to(device).double()
+        self._rest_from_now, self._step_back = (torch.from_numpy(motion).to(device).double() for motion in motions)
 
     def __call__(self, points: Float[np.ndarray, "n 3"], nearest: Float[np.ndarray, " n"]) -> None:
         """Carry points from t = 1 to t = 0, in place."""
         import torch
 
         steps, anchors = self._rest_from_now.shape[:2]
-        here = torch.from_numpy(points).to(self._device)
+        here = torch.from_numpy(points).to(self._device).double()
         least = torch.full_like(here[:, 0], 1e9, dtype=torch.float64)
         for step in range(steps):
             total, move = torch.zeros_like(least), torch.zeros_like(here)

@@ -1,0 +1,138 @@
+"""Lines along the third axis of a lattice through a smooth solid: where they enter it, and its shadow; compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numba import njit
+
+from spinesim.anatomy.sampling import look_up
+
+SURFACE = np.float32(0.5)
+"""Occupancy at the surface of a solid; it is 0 beyond the edges of its block."""
+
+
+def seen_along(
+    occupancy: Float[np.ndarray, "i j k"], there_from_here: Float[np.ndarray, "4 4"], shape: tuple[int, int, int]
+) -> Bool[np.ndarray, "a b"]:
+    """Shadow of a solid along the third axis of a lattice.
+
+    Parameters
+    ----------
+    occupancy : (i, j, k) float32 array
+        At least two along each axis.
+    there_from_here : (4, 4) array
+        Indices of the lattice to those of ``occupancy``.
+    shape : tuple of int
+        Of the lattice.
+    """
+    out = np.zeros(shape[:2], dtype=np.bool_)
+    _seen_along(occupancy, np.ascontiguousarray(there_from_here[:3]), shape[2], out)
+    return out
+
+
+def find_ends(
+    occupancy: Float[np.ndarray, "i j k"],
+    there_from_here: Float[np.ndarray, "4 4"],
+    within: Bool[np.ndarray, "a b"],
+    heights: Float[np.ndarray, " h"],
+) -> Float[np.ndarray, "2 a b"]:
+    """Follow columns from above and from below to where they enter a solid (linear between samples).
+
+    Parameters
+    ----------
+    occupancy, there_from_here
+        As in :func:`seen_along`.
+    within : (a, b) array
+        The columns that are followed.
+    heights : (h,) array
+        Of the lattice along its third axis.
+
+    Returns
+    -------
+    (2, a, b) array
+        Upper and lower height; not a number where a column meets nothing, or begins or ends inside.
+    """
+    out = np.full((2, *within.shape), np.nan)
+    _find_ends(occupancy, np.ascontiguousarray(there_from_here[:3]), within, heights, out)
+    return out
+
+
+@njit(nogil=True, cache=True)
+def find_holes(seen):
+    """Size and centre (in pixels) of each hole in a shadow: what no way along its rows and columns leads out of.
+
+    Rows of the result are holes, in the order in which they are met.
+    """
+    found, left = [(0.0, 0.0, 0.0) for _ in range(0)], ~seen
+    trail = np.empty((seen.size, 2), dtype=np.int64)
+    for row in range(seen.shape[0]):
+        for column in range(seen.shape[1]):
+            if not left[row, column]:
+                continue
+            left[row, column], trail[0, 0], trail[0, 1] = False, row, column
+            count, done, out = 1, 0, False
+            while done < count:
+                i, j = trail[done]
+                done += 1
+                for a, b in ((i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)):
+                    if not (0 <= a < seen.shape[0] and 0 <= b < seen.shape[1]):
+                        out = True
+                    elif left[a, b]:
+                        left[a, b], trail[count, 0], trail[count, 1] = False, a, b
+                        count += 1
+            if not out:
+                found.append((float(count), trail[:count, 0].sum() / count, trail[:count, 1].sum() / count))
+    holes = np.empty((len(found), 3))
+    for rank in range(len(found)):
+        holes[rank, 0], holes[rank, 1], holes[rank, 2] = found[rank]
+    return holes
+
+
+@njit(inline="always")
+def _look_at(occupancy, m, i, j, k):
+    """Occupancy at one place of the lattice."""
+    x = m[0, 0] * i + m[0, 1] * j + m[0, 2] * k + m[0, 3]
+    y = m[1, 0] * i + m[1, 1] * j + m[1, 2] * k + m[1, 3]
+    z = m[2, 0] * i + m[2, 1] * j + m[2, 2] * k + m[2, 3]
+    return look_up(occupancy, x, y, z, np.float32(0))
+
+
+@njit(nogil=True, cache=True)
+def _seen_along(occupancy, m, count, out):
+    """Set ``out`` where one of ``count`` places along the third axis lies inside."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            for k in range(count):
+                if _look_at(occupancy, m, i, j, k) > SURFACE:
+                    out[i, j] = True
+                    break
+
+
+@njit(nogil=True, cache=True)
+def _find_ends(occupancy, m, within, heights, out):
+    """Fill ``out`` for the columns that have both ends."""
+    for i in range(within.shape[0]):
+        for j in range(within.shape[1]):
+            if within[i, j]:
+                top = _enter(occupancy, m, i, j, heights, len(heights) - 1, -1)
+                bottom = top if np.isnan(top) else _enter(occupancy, m, i, j, heights, 0, 1)
+                if not np.isnan(bottom):
+                    out[0, i, j], out[1, i, j] = top, bottom
+
+
+@njit(nogil=True, cache=True)
+def _enter(occupancy, m, i, j, heights, start, step):
+    """Height at which a column enters the solid on its way from one end; not a number where it begins inside."""
+    before = _look_at(occupancy, m, i, j, start)
+    if before > SURFACE:
+        return np.nan
+    k = start + step
+    while 0 <= k < len(heights):
+        now = _look_at(occupancy, m, i, j, k)
+        if now > SURFACE:
+            share = (now - SURFACE) / (now - before)
+            return heights[k] + share * (heights[k - step] - heights[k])
+        before = now
+        k += step
+    return np.nan
