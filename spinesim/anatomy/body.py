@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from spinesim.anatomy.columns import find_holes
 from spinesim.anatomy.heights import measure_heights
+from spinesim.anatomy.holes import find_holes
 from spinesim.anatomy.planes import fit_plane
 from spinesim.anatomy.silhouette import Silhouette
 from spinesim.anatomy.vertebra import BodyHeights, EndPlate, Vector, square_axes

@@ -58,37 +58,6 @@ def find_ends(
     return out
 
 
-@njit(nogil=True, cache=True)
-def find_holes(seen):
-    """Size and centre (in pixels) of each hole in a shadow: what no way along its rows and columns leads out of.
-
-    Rows of the result are holes, in the order in which they are met.
-    """
-    found, left = [(0.0, 0.0, 0.0) for _ in range(0)], ~seen
-    trail = np.empty((seen.size, 2), dtype=np.int64)
-    for row in range(seen.shape[0]):
-        for column in range(seen.shape[1]):
-            if not left[row, column]:
-                continue
-            left[row, column], trail[0, 0], trail[0, 1] = False, row, column
-            count, done, out = 1, 0, False
-            while done < count:
-                i, j = trail[done]
-                done += 1
-                for a, b in ((i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)):
-                    if not (0 <= a < seen.shape[0] and 0 <= b < seen.shape[1]):
-                        out = True
-                    elif left[a, b]:
-                        left[a, b], trail[count, 0], trail[count, 1] = False, a, b
-                        count += 1
-            if not out:
-                found.append((float(count), trail[:count, 0].sum() / count, trail[:count, 1].sum() / count))
-    holes = np.empty((len(found), 3))
-    for rank in range(len(found)):
-        holes[rank, 0], holes[rank, 1], holes[rank, 2] = found[rank]
-    return holes
-
-
 @njit(inline="always")
 def _look_at(occupancy, m, i, j, k):
     """Occupancy at one place of the lattice."""

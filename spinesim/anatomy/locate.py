@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
 from scipy.spatial import ConvexHull, QhullError
 
 from spinesim.anatomy.body import ROUNDS, Body, Frame, measure_body, measure_sacrum
@@ -158,30 +157,32 @@ def _faced_levels(silhouettes: dict[Level, Silhouette], bodies: dict[Level, Body
     for end in (order[:END_BONES], order[: -END_BONES - 1 : -1]):
         if len(end) < 2 or any(silhouettes[level].cut for level in end):
             continue
-        bones: dict[Level, np.ndarray] = {level: silhouettes[level].voxel_centres() for level in end}
+        ends = [silhouettes[level] for level in end]
         other_end = silhouettes[order[-1] if end[0] == order[0] else order[0]]
         outward = silhouettes[end[0]].centroid() - other_end.centroid()
-        for level, area in _face_areas(bones, unit(outward), silhouettes[end[0]].grid).items():
+        for level, area in zip(end, _face_areas(ends, unit(outward)), strict=True):
             body = bodies.get(level)
             if body and area > CUT_SHARE * np.pi / 4 * body.width_mm * body.depth_mm:
                 found.add(level)
     return found
 
 
-def _face_areas(bones: dict[Level, Float[np.ndarray, "n 3"]], outward: Vector, grid: Grid) -> dict[Level, float]:
-    """Area (mm2) of each bone on the flat face that bounds them all on one side; empty where there is none.
+def _face_areas(bones: list[Silhouette], outward: Vector) -> list[float]:
+    """Area (mm2) of each bone on the flat face that bounds them all on one side; 0 where there is none.
 
     Planes that touch the bones' convex hull are tried. A cut leaves as many voxels in the layer at the plane as in the
     next one; where a plane touches rounded tips, the layers grow as 1 to 3.
     """
-    points, depth = np.concatenate(list(bones.values())), LAYER * float(grid.spacing_mm.max())
+    none, grid = [0.0] * len(bones), bones[0].grid
     try:
-        planes = np.unique(np.round(ConvexHull(points).equations, 6), axis=0)
+        planes = np.unique(np.round(ConvexHull(np.concatenate([b.line_ends() for b in bones])).equations, 6), axis=0)
     except QhullError:  # all voxels in one plane: no solid, hence no face
-        return {}
+        return none
     planes = planes[planes[:, :3] @ outward > 0.5]
     if not len(planes):
-        return {}
+        return none
+    centres = [bone.voxel_centres() for bone in bones]
+    points, depth = np.concatenate(centres), LAYER * float(grid.spacing_mm.max())
     thinned = points[:: 1 + len(points) // FACE_POINTS]
     below = -(thinned @ planes[:, :3].T + planes[:, 3])
     layers = [np.count_nonzero((below >= k * depth) & (below < (k + 1) * depth), axis=0) for k in (0, 1)]
@@ -189,9 +190,9 @@ def _face_areas(bones: dict[Level, Float[np.ndarray, "n 3"]], outward: Vector, g
     per_voxel = grid.voxel_volume_mm3 / depth
     area = layers[0][best] * per_voxel * len(points) / len(thinned)
     if area < FACE_MM2 or layers[0][best] < FACE_FLATNESS * layers[1][best]:
-        return {}
-    near = {level: -(centres @ planes[best, :3] + planes[best, 3]) < depth for level, centres in bones.items()}
-    return {level: per_voxel * float(np.count_nonzero(voxels)) for level, voxels in near.items()}
+        return none
+    near = [np.count_nonzero(-(own @ planes[best, :3] + planes[best, 3]) < depth) for own in centres]
+    return [per_voxel * float(count) for count in near]
 
 
 def _vertebra(level: Level, body: Body) -> Vertebra:

@@ -60,6 +60,12 @@ class Silhouette:
         """World positions of the voxels of the bone."""
         return self.grid.to_world(np.argwhere(self.mask).astype(float))
 
+    def line_ends(self) -> Float[np.ndarray, "n 3"]:
+        """World positions of voxels at which the bone begins or ends along the last axis: all corners of its hull."""
+        inner = np.zeros_like(self.mask)
+        inner[:, :, 1:-1] = self.mask[:, :, :-2] & self.mask[:, :, 2:]
+        return self.grid.to_world(np.argwhere(self.mask & ~inner).astype(float))
+
     def centroid(self) -> Float[np.ndarray, " 3"]:
         """Mean position (world) of the voxels of the bone."""
         counts = [self.mask.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]

@@ -10,6 +10,7 @@ from jaxtyping import Bool
 from scipy import ndimage
 
 from spinesim.anatomy.grid import Grid
+from spinesim.anatomy.holes import fill_slices
 from spinesim.anatomy.sampling import repeat_blocks
 from spinesim.anatomy.scan import Volume
 
@@ -67,12 +68,12 @@ def find_surroundings(image: Volume) -> Surroundings:
     step = np.maximum(1, np.round(COARSE_MM / image.grid.spacing_mm)).astype(int)
     affine = image.grid.world_from_voxel.copy()
     affine[:3, :3] = affine[:3, :3] * step
-    hu = image.hu(image.voxels[:: step[0], :: step[1], :: step[2]])
+    hu = np.ascontiguousarray(image.hu(image.voxels[:: step[0], :: step[1], :: step[2]]))
     grid = Grid(hu.shape, affine)
     body = _body(hu)
     if not body.any():
         return Surroundings(body, body, body, body, grid)
-    outside = ~ndimage.binary_dilation(body, iterations=2)
+    outside = ~_widened(body, 2)
     return Surroundings(_table(hu, body, outside, grid), outside, (hu > MATTER_HU) & ~body, body, grid)
 
 
@@ -87,30 +88,28 @@ def _table(hu: np.ndarray, body: np.ndarray, outside: np.ndarray, grid: Grid) ->
     pieces, count = ndimage.label(table, structure=np.ones((3, 3, 3)))
     sizes = np.bincount(pieces.ravel(), minlength=count + 1) * grid.voxel_volume_mm3
     sizes[0] = 0
-    return np.isin(pieces, np.flatnonzero(sizes >= SMALLEST_MM3))
+    return (sizes >= SMALLEST_MM3)[pieces]
 
 
 def _body(hu: np.ndarray) -> Bool[np.ndarray, "i j k"]:
     """The patient: the largest piece denser than lung, its hollows filled slice by slice along every axis."""
-    solid = ndimage.binary_opening(np.pad(hu > BODY_HU, 2, mode="edge"), iterations=2)[2:-2, 2:-2, 2:-2]
+    solid = _widened(~_widened(hu <= BODY_HU, 2), 2)
     pieces, count = ndimage.label(solid)
     if count == 0:
         return solid
     body = pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax())
     for axis in range(3):
-        body |= _holes(body, axis)
-    return ndimage.binary_dilation(body, iterations=1)
+        body |= fill_slices(body, axis)
+    return _widened(body, 1)
 
 
-def _holes(mask: Bool[np.ndarray, "i j k"], axis: int) -> Bool[np.ndarray, "i j k"]:
-    """What a mask encloses in its slices across an axis: pieces of the rest that reach no edge of their slice."""
-    beside = np.zeros((3, 3, 3), dtype=bool)
-    for other in {0, 1, 2} - {axis}:
-        beside.swapaxes(0, other)[:, 1, 1] = True
-    pieces, count = ndimage.label(~mask, structure=beside)
-    open_pieces = np.zeros(count + 1, dtype=bool)
-    open_pieces[0] = True
-    for other in {0, 1, 2} - {axis}:
-        for edge in (0, -1):
-            open_pieces[np.take(pieces, edge, axis=other)] = True
-    return ~open_pieces[pieces]
+def _widened(mask: Bool[np.ndarray, "i j k"], steps: int) -> Bool[np.ndarray, "i j k"]:
+    """A mask with its neighbours face to face, and theirs: by whole slices, many times as fast as ndimage does it."""
+    for _ in range(steps):
+        wide = mask.copy()
+        for axis in range(3):
+            old, new = np.moveaxis(mask, axis, 0), np.moveaxis(wide, axis, 0)
+            new[1:] |= old[:-1]
+            new[:-1] |= old[1:]
+        mask = wide
+    return mask
