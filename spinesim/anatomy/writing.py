@@ -94,11 +94,14 @@ def write_field(
     with replacing(path) as raw:
         raw.write(_nrrd_header(grid, "gzip" if compress else "raw"))
         with _packed(raw) if compress else nullcontext(raw) as stream:
-            for k in range(grid.shape[2]):
-                lps = np.asarray(displacement_mm[:, :, k], "<f4") * LPS_SIGNS
+            for start, stop in _slabs(grid.shape, 3 * LPS_SIGNS.itemsize):
+                slab = displacement_mm[:, :, start:stop].transpose(2, 1, 0, 3)
+                lps = np.multiply(slab, LPS_SIGNS, dtype="<f4", order="C")
                 if not np.isfinite(lps).all():
-                    raise OutputError(f"{path}: expected a finite field, got NaN or infinity in slice {k}; report this")
-                stream.write(lps.transpose(1, 0, 2).tobytes())
+                    raise OutputError(
+                        f"{path}: expected a finite field, got NaN or infinity in slices {start} to {stop - 1}"
+                    )
+                stream.write(lps.data)
 
 
 def read_field(path: str | Path) -> tuple[Float[np.ndarray, "i j k 3"], Grid]:
@@ -159,12 +162,16 @@ def _write_nifti(header: bytes, voxels: np.ndarray, dtype: str, path: Path) -> N
 
 
 def _write_slabs(stream: BufferedIOBase, header: bytes, voxels: np.ndarray, dtype: np.dtype, path: Path) -> None:
-    """Header, then slices along k in Fortran order, so many at a time that the copy stays small."""
+    """Header, then slices along k in Fortran order; numbers that lie so in memory are not copied."""
     stream.write(header)
-    deep = max(1, CHUNK // (voxels[:, :, 0].size * dtype.itemsize))
-    for start in range(0, voxels.shape[2], deep):
-        slab = voxels[:, :, start : start + deep]
-        stream.write(_cast(slab, dtype, path).tobytes(order="F"))
+    for start, stop in _slabs(voxels.shape, dtype.itemsize):
+        stream.write(np.asfortranarray(_cast(voxels[:, :, start:stop], dtype, path)).T.data)
+
+
+def _slabs(shape: tuple[int, ...], item_bytes: int) -> Iterator[tuple[int, int]]:
+    """First slice and the one after the last of each slab along the third axis, which is ``CHUNK`` large at most."""
+    deep = max(1, CHUNK // (shape[0] * shape[1] * item_bytes))
+    yield from ((start, min(start + deep, shape[2])) for start in range(0, shape[2], deep))
 
 
 def _cast(slab: np.ndarray, dtype: np.dtype, path: Path) -> np.ndarray:
