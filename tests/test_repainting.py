@@ -458,11 +458,11 @@ def test_painting_piece_by_piece_gives_about_what_painting_at_once_gives(bare_ca
     case = replace(bare_case, unknown=Unknown(reasons))
     mask, spacing = find_mask(case.unknown, work.reasons), case.after.grid.spacing_mm
     body = np.ones(mask.shape, dtype=bool)
-    once = repaint(case, body, work, lambda _: None)
+    once = repaint(case, lambda: body, work, lambda _: None)
     most = 600_000
     assert len(list(find_regions(mask, spacing, most))) > len(list(find_regions(mask, spacing)))
     monkeypatch.setattr("spinesim.inpaint.painter.find_regions", partial(find_regions, most=most))
-    pieces = repaint(case, body, work, lambda _: None)
+    pieces = repaint(case, lambda: body, work, lambda _: None)
     assert pieces.repainted == once.repainted
     before, one, other = (case.after.image.voxels.astype(float) for case in (bare_case, once, pieces))
     assert_array_equal(other[~mask], before[~mask])
@@ -487,7 +487,7 @@ def test_where_air_alone_came_from_beyond_the_scan_nothing_is_painted(bare_case,
     assert beyond.any()
     work = choose_repainting("auto", Brush(tiny_weights), "cpu", bare_case.after.grid.spacing_mm)
     unseen = replace(bare_case, unknown=Unknown(beyond))
-    case = repaint(unseen, np.zeros(beyond.shape, dtype=bool), work, lambda _: None)
+    case = repaint(unseen, lambda: np.zeros(beyond.shape, dtype=bool), work, lambda _: None)
     assert case.repainted is None
     assert_array_equal(case.after.image.voxels, bare_case.after.image.voxels)
 

@@ -216,6 +216,12 @@ def simulate(
     network = None
     if scan.image is not None:
         network = choose_repainting(inpaint, brush, device, np.array(output.spacing_mm or scan.grid.spacing_mm))
+    # nothing here holds what came before meanwhile: it is large
+    return paint_case(_deform(scan, pathology, output, seed, device, told), inpaint, network, told)
+
+
+def _deform(scan: Scan, pathology: BaseModel, output: OutputGrid, seed: int, device: str, told: Told) -> Case:
+    """Deform a scan, and judge what came out; nothing is painted yet."""
     told("locating the spine")
     check_order(scan.labels)
     with ThreadPoolExecutor(2) as beside:
@@ -225,9 +231,7 @@ def simulate(
         start = _Start(scan, solids.result(), spine, measure_spine(spine), seed, around)
         pathology = seat(settle(pathology, seed), scan.labels, spine, seed)
         smaller = partial(_tried_smaller, start, pathology, output, device)
-        return paint_case(  # nothing here holds the unpainted case meanwhile: it is large
-            _plausible(_meet(start, pathology, output, device, told), smaller), inpaint, network, told
-        )
+        return _plausible(_meet(start, pathology, output, device, told), smaller)
 
 
 def _meet(start: _Start, pathology: BaseModel, output: OutputGrid, device: str, told: Told) -> Case:

@@ -45,12 +45,12 @@ def paint_case(case: Case, method: Inpainting, network: Repainting | None = None
     if case.before.image is None or case.after.image is None:
         return case
     told("painting")
-    body = (case.surroundings or find_surroundings(case.after.image)).body_on(case.after.grid)
-    case = case.updated(unknown=_find_unknown(case, case.after.image, body))
+    around, grid = case.surroundings or find_surroundings(case.after.image), case.after.grid
+    case = case.updated(unknown=_find_unknown(case, case.after.image, around.body_on(grid)))
     if method == "none":
         return case
-    case = _with_noise(case, body)
-    return case if network is None else repaint(case, body, network, told)
+    case = _with_noise(case, around.body_on(grid))
+    return case if network is None else repaint(case, lambda: around.body_on(grid), network, told)
 
 
 def _find_unknown(case: Case, after: Volume, body: Bool[np.ndarray, "i j k"]) -> Unknown:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from spinesim.anatomy.boxes import Box, within
+from spinesim.anatomy.boxes import Box, overlap, within
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import LabelMap, Scan
@@ -146,9 +146,29 @@ def _painter(wanted: NetworkMethod, brush: Brush, device: str, spacing_mm: Float
     return painter
 
 
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """What was painted in a box: where, and the stored numbers there."""
+
+    box: Box
+    own: Bool[np.ndarray, "a b c"]
+    numbers: Shaped[np.ndarray, "a b c"]
+
+    def lay(self, box: Box, numbers: Shaped[np.ndarray, "i j k"], known: Bool[np.ndarray, "i j k"] | None) -> None:
+        """Put the numbers into those of another box, and mark there what is known by that."""
+        common = overlap(box, self.box)
+        if common is None:
+            return
+        there, here = common
+        own = self.own[here]
+        numbers[there][own] = self.numbers[here][own]
+        if known is not None:
+            known[there][own] = True
+
+
 def repaint(
     case: Case,
-    body: Bool[np.ndarray, "i j k"],
+    find_body: Callable[[], Bool[np.ndarray, "i j k"]],
     work: Repainting,
     told: Told,
 ) -> Case:
@@ -158,8 +178,8 @@ def repaint(
     ----------
     case : Case
         As it came out of the warp, with the noise given back; it has a CT, and tells what of it is not known.
-    body : (i, j, k) bool array
-        The patient.
+    find_body : callable
+        Gives the patient, a mask; it is let go before a network takes memory.
     work : Repainting
         What to do.
     told : callable
@@ -171,19 +191,19 @@ def repaint(
     mask, grid = find_mask(unknown, work.reasons), image.grid
     if not mask.any():
         return case
+    beyond = unknown.reasons == Reason.OUTSIDE
+    patient = _with_beyond(find_body(), beyond, grid)
+    mask &= patient | ~beyond  # air that came from beyond is air
+    del beyond  # it is as large as the volume
+    if not mask.any():
+        return case
     painter = work.load()
     if isinstance(painter, str):
         return case.updated(no_network=painter)
-    blank = unknown.reasons == Reason.OUTSIDE
-    patient = _with_beyond(body, blank, grid)
-    mask &= patient | ~blank  # air that came from beyond is air
-    if not mask.any():
-        return case
     from spinesim.inpaint.painter import find_regions, paint, with_context
 
-    out = image.voxels.copy(order="K")
-    bounds, count = (float(out.min()), float(out.max())), 0
-    regions = list(find_regions(mask, grid.spacing_mm))
+    bounds = float(image.voxels.min()), float(image.voxels.max())
+    regions, pieces = list(find_regions(mask, grid.spacing_mm)), list[_Piece]()
     noise_hu = case.noise_hu or USUAL_NOISE_HU
     marrow_hu = measure_marrow(case.before.image, case.before_spine) if case.before.image is not None else None
     for rank, region in enumerate(regions, start=1):
@@ -191,9 +211,12 @@ def repaint(
         own = mask[box] & _mask_of(region, box)
         if not own.any():  # painted beside another
             continue
-        hu, local = image.hu(out[box]), grid.inside(box)
+        numbers, known = image.voxels[box].copy(order="K"), unknown.reasons[box] != Reason.OUTSIDE
+        for piece in pieces:  # what lies in two boxes is painted once, and known to the other
+            piece.lay(box, numbers, known)
+        hu, local = image.hu(numbers), grid.inside(box)
         tissues = _tissues(case, hu, local, box, ~patient[box])
-        canvas = Canvas(hu, mask[box], ~blank[box], tissues, local, noise_hu, marrow_hu or USUAL_MARROW_HU)
+        canvas = Canvas(hu, mask[box], known, tissues, local, noise_hu, marrow_hu or USUAL_MARROW_HU)
         painted = paint(
             canvas,
             _draw_noise(case, box),
@@ -203,9 +226,14 @@ def repaint(
             device=work.device,
             told=_counted(told, rank, regions),
         )
-        out[box][own] = np.clip(image.stored(painted[own]), *bounds).astype(out.dtype)
-        mask[box][own] = blank[box][own] = False  # what lies in two boxes is painted once, and known to the other
-        count += int(np.count_nonzero(own))
+        inside = within(region, box)
+        stored = np.clip(image.stored(painted[inside]), *bounds).astype(numbers.dtype)
+        pieces.append(_Piece(region, own[inside], stored))
+        mask[box][own] = False
+    out = image.voxels.copy(order="K")
+    for piece in pieces:
+        piece.lay((slice(0, grid.shape[0]), slice(0, grid.shape[1]), slice(0, grid.shape[2])), out, None)
+    count = sum(int(np.count_nonzero(piece.own)) for piece in pieces)
     after = Scan(case.after.labels, replace(image, voxels=out))
     repainted = Repainted(painter.card.method, painter.source, painter.steps(work.brush), work.reasons, count)
     return case.updated(after=after, repainted=repainted)
