@@ -142,14 +142,11 @@ def measure_sacrum(bone: Silhouette, above: Frame, width_mm: float, depth_mm: fl
     ellipse = np.hypot(right / (SACRAL_SHARE * width_mm), anterior / (SACRAL_SHARE * depth_mm)) <= 1
     frame, plate = above, None
     for _ in range(ROUNDS):
-        occupancy = _look(bone, frame, sides)
-        solid = occupancy > 0.5
-        hit = ellipse & solid.any(axis=2) & ~solid[:, :, -1]
-        if np.count_nonzero(hit) < FEWEST_COLUMNS:
+        tops, _ = bone.ends(_lattice(frame, sides), ellipse, sides[2])
+        column, row = np.nonzero(np.isfinite(tops))
+        if len(column) < FEWEST_COLUMNS:
             return None
-        column, row = np.nonzero(hit)
-        last = solid.shape[2] - 1 - np.argmax(solid[hit][:, ::-1], axis=1)
-        top = _crossing(occupancy[hit], sides[2], last, last + 1)
+        top = tops[column, row]
         plate = fit_plate(Columns(frame, sides[0][column], sides[1][row], top, top), top)
         frame = Frame(plate.centre, square_axes(plate.normal, frame.axes[:, 1]))
         plate = _centred(bone, frame, plate, width_mm, depth_mm)
@@ -242,18 +239,8 @@ def cast_columns(bone: Silhouette, frame: Frame, footprint: Bool[np.ndarray, "n 
     """Follow the columns of a footprint from above and below to where occupancy passes 0.5 (linear between samples)."""
     sides = _sides(HALF_WIDTH_MM, HALF_DEPTH_MM, HALF_HEIGHT_MM, STEP_MM)
     top, bottom = bone.ends(_lattice(frame, sides), footprint, sides[2])
-    column, row = np.nonzero(np.isfinite(top))
+    column, row = np.nonzero(np.isfinite(top) & np.isfinite(bottom))
     return Columns(frame, sides[0][column], sides[1][row], top[column, row], bottom[column, row])
-
-
-def _crossing(
-    occupancy: Float[np.ndarray, "n h"], heights: Float[np.ndarray, " h"], inside: np.ndarray, outside: np.ndarray
-) -> Float[np.ndarray, " n"]:
-    """Height at which occupancy passes 0.5 between a sample inside and its neighbour outside."""
-    rows = np.arange(len(occupancy))
-    within, without = occupancy[rows, inside], occupancy[rows, outside]
-    share = (within - 0.5) / (within - without)
-    return heights[inside] + share * (heights[outside] - heights[inside])
 
 
 def fit_plate(columns: Columns, ends: Float[np.ndarray, " n"]) -> EndPlate:

@@ -51,7 +51,7 @@ def find_ends(
     Returns
     -------
     (2, a, b) array
-        Upper and lower height; not a number where a column meets nothing, or begins or ends inside.
+        Upper and lower height; not a number where a column meets nothing, or begins inside on that side.
     """
     out = np.full((2, *within.shape), np.nan)
     _find_ends(occupancy, np.ascontiguousarray(there_from_here[:3]), within, heights, out)
@@ -80,14 +80,12 @@ def _seen_along(occupancy, m, count, out):
 
 @njit(nogil=True, cache=True)
 def _find_ends(occupancy, m, within, heights, out):
-    """Fill ``out`` for the columns that have both ends."""
+    """Fill ``out``."""
     for i in range(within.shape[0]):
         for j in range(within.shape[1]):
             if within[i, j]:
-                top = _enter(occupancy, m, i, j, heights, len(heights) - 1, -1)
-                bottom = top if np.isnan(top) else _enter(occupancy, m, i, j, heights, 0, 1)
-                if not np.isnan(bottom):
-                    out[0, i, j], out[1, i, j] = top, bottom
+                out[0, i, j] = _enter(occupancy, m, i, j, heights, len(heights) - 1, -1)
+                out[1, i, j] = _enter(occupancy, m, i, j, heights, 0, 1)
 
 
 @njit(nogil=True, cache=True)

@@ -50,8 +50,8 @@ def estimate_spine(labels: LabelMap, guess: Spine | None = None) -> Spine:
     labels : LabelMap
         Vertebrae, with their levels.
     guess : Spine, optional
-        Where they should be: a quick look, which starts from these poses, refines them less, and leaves out what was
-        not measured there.
+        Where they should be: a quick look, which starts from these poses and refines them less. What was not measured
+        there is left out, and nothing else is held to be cut.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def estimate_spine(labels: LabelMap, guess: Spine | None = None) -> Spine:
             f"{', '.join(level.name for level in silhouettes) or 'no level at all'}; "
             "use a scan with a larger field of view"
         )
-    if Level.S in silhouettes:
+    if Level.S in silhouettes and Level.S not in left_out:
         sacrum = _sacrum(silhouettes[Level.S], measured)
         measured |= {Level.S: sacrum} if sacrum else {}
     return Spine(tuple(measured.get(level) or _beside(level, measured, list(poses)) for level in poses))

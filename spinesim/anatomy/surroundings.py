@@ -93,7 +93,7 @@ def _table(hu: np.ndarray, body: np.ndarray, outside: np.ndarray, grid: Grid) ->
 
 def _body(hu: np.ndarray) -> Bool[np.ndarray, "i j k"]:
     """The patient: the largest piece denser than lung, its hollows filled slice by slice along every axis."""
-    solid = _widened(~_widened(hu <= BODY_HU, 2), 2)
+    solid = _widened(~_widened(~(hu > BODY_HU), 2), 2)
     pieces, count = ndimage.label(solid)
     if count == 0:
         return solid

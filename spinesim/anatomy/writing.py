@@ -99,7 +99,8 @@ def write_field(
                 lps = np.multiply(slab, LPS_SIGNS, dtype="<f4", order="C")
                 if not np.isfinite(lps).all():
                     raise OutputError(
-                        f"{path}: expected a finite field, got NaN or infinity in slices {start} to {stop - 1}"
+                        f"{path}: expected a finite field, got NaN or infinity in slices {start} to {stop - 1}; "
+                        "report this"
                     )
                 stream.write(lps.data)
 
@@ -169,9 +170,10 @@ def _write_slabs(stream: BufferedIOBase, header: bytes, voxels: np.ndarray, dtyp
 
 
 def _slabs(shape: tuple[int, ...], item_bytes: int) -> Iterator[tuple[int, int]]:
-    """First slice and the one after the last of each slab along the third axis, which is ``CHUNK`` large at most."""
+    """First slice, and the one after the last, of slabs along the third axis: ``CHUNK`` at most, or one slice."""
     deep = max(1, CHUNK // (shape[0] * shape[1] * item_bytes))
-    yield from ((start, min(start + deep, shape[2])) for start in range(0, shape[2], deep))
+    for start in range(0, shape[2], deep):
+        yield start, min(start + deep, shape[2])
 
 
 def _cast(slab: np.ndarray, dtype: np.dtype, path: Path) -> np.ndarray:

@@ -99,9 +99,10 @@ def follow_flow(anchors: Sequence[Held], output: Grid, settings: FlowSettings, d
     middle = output.corners().mean(axis=0)
     flow = _Flow(_carrier(anchors, settings, middle, device), middle)
     coarse = field_grid(output, max(COARSE_MM, 2 * settings.spacing_mm))
-    far, near = np.empty((*coarse.shape, 3), dtype=np.float32), np.empty(coarse.shape, dtype=bool)
+    far = np.empty((*coarse.shape, 3), dtype=np.float32)
+    nearest = flow.carry(coarse, np.ones(coarse.shape, dtype=bool), far)
     # rounded: distances are multiples of the voxel size at many nodes, and no device shall decide them otherwise
-    near.ravel()[:] = np.round(flow.carry(coarse, np.ones(coarse.shape, dtype=bool), far), 3) < NEAR_MM
+    near = np.round(nearest, 2) < NEAR_MM
     grid = field_grid(output, settings.spacing_mm)
     displacement = flow.refine(far, near, coarse, grid)
     divided = [region for region, _ in anchors if region.divided]
@@ -110,7 +111,7 @@ def follow_flow(anchors: Sequence[Held], output: Grid, settings: FlowSettings, d
     fine = field_grid(output, settings.detail_mm)
     nodes = grid.to_world(np.stack(np.unravel_index(np.arange(grid.size), grid.shape), axis=1).astype(float))
     sources = nodes + displacement.reshape(-1, 3)
-    close = np.any([np.round(region.at(sources), 3) < DETAIL_REACH_MM for region in divided], axis=0)
+    close = np.any([np.round(region.at(sources), 2) < DETAIL_REACH_MM for region in divided], axis=0)
     return Field(flow.refine(displacement, close.reshape(grid.shape), grid, fine), fine)
 
 
@@ -159,32 +160,31 @@ class _Flow:
         """Displacement on a finer grid: splined between the nodes of a coarse one, and followed itself near some."""
         displacement = _refine(values, coarse, fine)
         wide = ndimage.binary_dilation(near, structure=np.ones((3, 3, 3)))
-        self.carry(
-            fine, _refine(wide[..., None].astype(np.float32), coarse, fine, order=1)[..., 0] > 0.01, displacement
-        )
+        marked = _refine(wide[..., None].astype(np.float32), coarse, fine, order=1)[..., 0] > 0.01
+        self.carry(fine, marked, displacement)
         return displacement
 
     def carry(
         self, grid: Grid, marked: Bool[np.ndarray, "i j k"], displacement: Float[np.ndarray, "i j k 3"]
-    ) -> Float[np.ndarray, " n"]:
-        """Fill in the displacement of the marked nodes of a grid.
+    ) -> Float[np.ndarray, "i j k"]:
+        """Fill in the displacement (C order) of the marked nodes of a grid.
 
         Returns
         -------
-        (i * j * k,) array
-            The nearest that each came to an anchor (mm), not a number for those that are not marked.
+        (i, j, k) array
+            The nearest that each came to an anchor (mm); not a number at the others.
         """
         index, world = list_nodes(marked), grid.world_from_voxel.copy()
         world[:3, 3] -= self.middle
-        least = np.full(grid.size, np.nan, dtype=np.float32)
+        filled, least = displacement.reshape(-1, 3), np.full(grid.shape, np.nan, dtype=np.float32)
         for start in range(0, len(index), POINTS_AT_ONCE):
             part = index[start : start + POINTS_AT_ONCE]
             rest, nearest = np.empty((len(part), 3), dtype=np.float32), np.empty(len(part), dtype=np.float32)
             place_nodes(part, grid.shape, world, rest)
             points = rest.copy()
             self.carrier(points, nearest)
-            displacement.reshape(-1, 3)[part] = points - rest
-            least[part] = nearest
+            filled[part] = points - rest
+            least.ravel()[part] = nearest
         return least
 
 

@@ -11,15 +11,11 @@ SOFT_MM = 10.0
 """Anchors softer than this make no fine detail: coming near them does not count as coming near an anchor."""
 
 
-LANES = 32
-"""Points that are carried side by side: loops over so many are what the compiler turns into vector instructions."""
-
 BRICK = (4, 4, 2)
-"""Nodes of a grid that are carried side by side lie in a block of so many, so that they look at the same numbers."""
+"""Nodes of a grid are carried block by block of so many: neighbours look at the same numbers."""
 
-FAINT = np.float32(1e-5)
-"""An anchor whose share of the weight is smaller than this at all points of a brick keeps its weights on the way back:
-they change by too little to move a point by 0.001 mm."""
+LANES = BRICK[0] * BRICK[1] * BRICK[2]
+"""Points that are carried side by side: loops over so many are what the compiler turns into vector instructions."""
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
@@ -84,7 +80,6 @@ def carry_back(points, nearest, flat, offsets, shapes, spacings, softness, rest_
         lanes, base, share = np.empty((3, LANES), kind), np.empty(LANES, np.int32), np.empty((3, LANES), kind)
         moved, total = np.empty((3, LANES), kind), np.empty(LANES, kind)
         distance, least = np.empty(LANES, kind), np.full(LANES, 1e9, kind)
-        weights, faint = np.empty((anchors, LANES), kind), np.zeros(anchors, np.bool_)
         for n in range(LANES):
             for axis in range(3):
                 lanes[axis, n] = points[min(block * LANES + n, points.shape[0] - 1), axis]
@@ -93,27 +88,18 @@ def carry_back(points, nearest, flat, offsets, shapes, spacings, softness, rest_
             moved[:] = ZERO
             for a in range(anchors):
                 m, b, soft = rest_from_now[step, a], step_back[step, a], softness[a] * softness[a]
-                if not faint[a]:
-                    _measure_distances(flat, offsets[a], shapes[a], spacings[a], m, lanes, base, share, distance)
-                    for n in range(LANES):
-                        q = distance[n] * distance[n] + soft
-                        weights[a, n] = ONE / (q * q) if square else ONE / (q * np.sqrt(q))
-                    if softness[a] < SOFT_MM:
-                        for n in range(LANES):
-                            least[n] = min(least[n], distance[n])
+                _measure_distances(flat, offsets[a], shapes[a], spacings[a], m, lanes, base, share, distance)
                 for n in range(LANES):
-                    weight = weights[a, n]
+                    q = distance[n] * distance[n] + soft
+                    weight = ONE / (q * q) if square else ONE / (q * np.sqrt(q))
                     x, y, z = lanes[0, n], lanes[1, n], lanes[2, n]
                     total[n] += weight
                     moved[0, n] += weight * (b[0, 0] * x + b[0, 1] * y + b[0, 2] * z + b[0, 3])
                     moved[1, n] += weight * (b[1, 0] * x + b[1, 1] * y + b[1, 2] * z + b[1, 3])
                     moved[2, n] += weight * (b[2, 0] * x + b[2, 1] * y + b[2, 2] * z + b[2, 3])
-            if step == 0:
-                for a in range(anchors):
-                    largest = -ONE
+                if softness[a] < SOFT_MM:
                     for n in range(LANES):
-                        largest = max(largest, weights[a, n] - FAINT * total[n])
-                    faint[a] = largest < ZERO
+                        least[n] = min(least[n], distance[n])
             for n in range(LANES):
                 for axis in range(3):
                     lanes[axis, n] += moved[axis, n] / total[n]

@@ -1,4 +1,4 @@
-"""The loops of ``kernels`` on a device of PyTorch, for machines with a GPU: the same formulas, the same numbers.
+"""The loops of ``kernels`` on a device of PyTorch, for machines with a GPU: the same formulas.
 
 Positions of the flow are double precision here and single precision there, so sources agree to 1e-3 mm; a voxel whose
 value falls on a half may be rounded the other way.

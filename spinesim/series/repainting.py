@@ -14,7 +14,7 @@ from scipy.spatial import KDTree
 from spinesim.anatomy.boxes import Box, overlap, within
 from spinesim.anatomy.grid import Grid
 from spinesim.anatomy.levels import Level
-from spinesim.anatomy.scan import LabelMap, Scan
+from spinesim.anatomy.scan import LabelMap, Scan, Volume
 from spinesim.anatomy.threads import THREADS
 from spinesim.errors import ConfigError
 from spinesim.inpaint.brush import (
@@ -146,26 +146,6 @@ def _painter(wanted: NetworkMethod, brush: Brush, device: str, spacing_mm: Float
     return painter
 
 
-@dataclass(frozen=True, eq=False)
-class _Piece:
-    """What was painted in a box: where, and the stored numbers there."""
-
-    box: Box
-    own: Bool[np.ndarray, "a b c"]
-    numbers: Shaped[np.ndarray, "a b c"]
-
-    def lay(self, box: Box, numbers: Shaped[np.ndarray, "i j k"], known: Bool[np.ndarray, "i j k"] | None) -> None:
-        """Put the numbers into those of another box, and mark there what is known by that."""
-        common = overlap(box, self.box)
-        if common is None:
-            return
-        there, here = common
-        own = self.own[here]
-        numbers[there][own] = self.numbers[here][own]
-        if known is not None:
-            known[there][own] = True
-
-
 def repaint(
     case: Case,
     find_body: Callable[[], Bool[np.ndarray, "i j k"]],
@@ -179,7 +159,7 @@ def repaint(
     case : Case
         As it came out of the warp, with the noise given back; it has a CT, and tells what of it is not known.
     find_body : callable
-        Gives the patient, a mask; it is let go before a network takes memory.
+        Gives the patient, a mask that nothing else holds: it is as large as the volume.
     work : Repainting
         What to do.
     told : callable
@@ -188,37 +168,76 @@ def repaint(
     image, unknown = case.after.image, case.unknown
     if image is None or unknown is None:
         return case
-    mask, grid = find_mask(unknown, work.reasons), image.grid
+    mask = find_mask(unknown, work.reasons)
     if not mask.any():
         return case
     beyond = unknown.reasons == Reason.OUTSIDE
-    patient = _with_beyond(find_body(), beyond, grid)
+    patient = _with_beyond(find_body(), beyond, image.grid)
     mask &= patient | ~beyond  # air that came from beyond is air
-    del beyond  # it is as large as the volume
+    del beyond  # as large as the volume
     if not mask.any():
         return case
     painter = work.load()
     if isinstance(painter, str):
         return case.updated(no_network=painter)
+    pieces = _paint_pieces(case, image, unknown, (mask, patient), painter, work, told)
+    out = image.voxels.copy(order="K")
+    for piece in pieces:
+        out[piece.box][piece.own] = piece.numbers[piece.own]
+    count = sum(int(np.count_nonzero(piece.own)) for piece in pieces)
+    after = Scan(case.after.labels, replace(image, voxels=out))
+    repainted = Repainted(painter.card.method, painter.source, painter.steps(work.brush), work.reasons, count)
+    return case.updated(after=after, repainted=repainted)
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """What was painted in a box: where, and the stored numbers there."""
+
+    box: Box
+    own: Bool[np.ndarray, "a b c"]
+    numbers: Shaped[np.ndarray, "a b c"]
+
+    def lay(self, box: Box, numbers: Shaped[np.ndarray, "i j k"], known: Bool[np.ndarray, "i j k"]) -> None:
+        """Put the numbers into those of another box, and mark there what is known by that."""
+        if common := overlap(box, self.box):
+            there, here = common
+            own = self.own[here]
+            numbers[there][own], known[there][own] = self.numbers[here][own], True
+
+
+def _paint_pieces(
+    case: Case,
+    image: Volume,
+    unknown: Unknown,
+    masks: tuple[Bool[np.ndarray, "i j k"], Bool[np.ndarray, "i j k"]],
+    painter: Painter,
+    work: Repainting,
+    told: Told,
+) -> list[_Piece]:
+    """Paint region after region; what lies in two is painted once, and known to the other.
+
+    ``masks`` are where to paint, of which nothing is left, and the patient.
+    """
     from spinesim.inpaint.painter import find_regions, paint, with_context
 
+    (mask, patient), grid, pieces = masks, image.grid, list[_Piece]()
     bounds = float(image.voxels.min()), float(image.voxels.max())
-    regions, pieces = list(find_regions(mask, grid.spacing_mm)), list[_Piece]()
     noise_hu = case.noise_hu or USUAL_NOISE_HU
     marrow_hu = measure_marrow(case.before.image, case.before_spine) if case.before.image is not None else None
+    regions = list(find_regions(mask, grid.spacing_mm))
     for rank, region in enumerate(regions, start=1):
         box = with_context(region, grid.shape, grid.spacing_mm)
         own = mask[box] & _mask_of(region, box)
-        if not own.any():  # painted beside another
+        if not own.any():
             continue
         numbers, known = image.voxels[box].copy(order="K"), unknown.reasons[box] != Reason.OUTSIDE
-        for piece in pieces:  # what lies in two boxes is painted once, and known to the other
+        for piece in pieces:
             piece.lay(box, numbers, known)
         hu, local = image.hu(numbers), grid.inside(box)
         tissues = _tissues(case, hu, local, box, ~patient[box])
-        canvas = Canvas(hu, mask[box], known, tissues, local, noise_hu, marrow_hu or USUAL_MARROW_HU)
         painted = paint(
-            canvas,
+            Canvas(hu, mask[box], known, tissues, local, noise_hu, marrow_hu or USUAL_MARROW_HU),
             _draw_noise(case, box),
             painter,
             work.brush,
@@ -227,16 +246,10 @@ def repaint(
             told=_counted(told, rank, regions),
         )
         inside = within(region, box)
-        stored = np.clip(image.stored(painted[inside]), *bounds).astype(numbers.dtype)
+        stored = np.clip(image.stored(painted[inside]), *bounds).astype(image.voxels.dtype)
         pieces.append(_Piece(region, own[inside], stored))
         mask[box][own] = False
-    out = image.voxels.copy(order="K")
-    for piece in pieces:
-        piece.lay((slice(0, grid.shape[0]), slice(0, grid.shape[1]), slice(0, grid.shape[2])), out, None)
-    count = sum(int(np.count_nonzero(piece.own)) for piece in pieces)
-    after = Scan(case.after.labels, replace(image, voxels=out))
-    repainted = Repainted(painter.card.method, painter.source, painter.steps(work.brush), work.reasons, count)
-    return case.updated(after=after, repainted=repainted)
+    return pieces
 
 
 def _draw_noise(case: Case, box: Box) -> Float[np.ndarray, "a b c"]:

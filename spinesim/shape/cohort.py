@@ -19,6 +19,7 @@ from typing import Generic, TypeVar
 
 from spinesim.anatomy.findings import check_order
 from spinesim.anatomy.locate import estimate_spine
+from spinesim.anatomy.memory import share_heap
 from spinesim.anatomy.reading import read_labels
 from spinesim.anatomy.threads import THREADS
 from spinesim.anatomy.vertebra import Spine
@@ -228,7 +229,7 @@ def _measured(
     if not files:
         return
     # spawned, not forked: this process may hold threads, and a fork would copy their locks
-    pool = ProcessPoolExecutor(min(workers, len(files)), get_context("spawn"), _leave_interrupts)
+    pool = ProcessPoolExecutor(min(workers, len(files)), get_context("spawn"), _start_worker)
     try:
         waiting = {pool.submit(work, path): path for path in files}
         for done in as_completed(waiting):
@@ -242,8 +243,9 @@ def _measured(
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_interrupts() -> None:
-    """Let Ctrl-C end the process that waits for this one, not this one in the middle of its work."""
+def _start_worker() -> None:
+    """Share one heap, and let Ctrl-C end the process that waits for this one, not this one amid its work."""
+    share_heap()
     with suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
