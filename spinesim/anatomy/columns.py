@@ -61,10 +61,7 @@ def find_ends(
 @njit(inline="always")
 def _look_at(occupancy, m, i, j, k):
     """Occupancy at one place of the lattice."""
-    x = m[0, 0] * i + m[0, 1] * j + m[0, 2] * k + m[0, 3]
-    y = m[1, 0] * i + m[1, 1] * j + m[1, 2] * k + m[1, 3]
-    z = m[2, 0] * i + m[2, 1] * j + m[2, 2] * k + m[2, 3]
-    return look_up(occupancy, x, y, z, np.float32(0))
+    return look_up(occupancy, m, i, j, k, np.float32(0))
 
 
 @njit(nogil=True, cache=True)

@@ -34,22 +34,15 @@ def find_holes(mask):
 def _fill_slices(mask, enclosed):
     """Mark what is enclosed, slice by slice along the first axis."""
     rows, columns = mask.shape[1], mask.shape[2]
-    left, trail = np.empty((rows, columns), dtype=np.bool_), np.empty((rows * columns, 2), dtype=np.int64)
+    trail = np.empty((rows * columns, 2), dtype=np.int64)
     for number in range(mask.shape[0]):
+        left = ~mask[number]
         for i in range(rows):
             for j in range(columns):
-                left[i, j] = not mask[number, i, j]
-        for i in range(rows):
-            for j in (0, columns - 1):
                 if left[i, j]:
-                    _spread(left, i, j, trail)
-        for j in range(columns):
-            for i in (0, rows - 1):
-                if left[i, j]:
-                    _spread(left, i, j, trail)
-        for i in range(rows):
-            for j in range(columns):
-                enclosed[number, i, j] = left[i, j]
+                    count, closed = _spread(left, i, j, trail)
+                    for n in range(count if closed else 0):
+                        enclosed[number, trail[n, 0], trail[n, 1]] = True
 
 
 @njit(nogil=True, cache=True)

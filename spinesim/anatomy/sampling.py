@@ -70,8 +70,11 @@ def load_kernels() -> None:
 
 
 @njit(inline="always")
-def look_up(values, x, y, z, beyond):
-    """Trilinear look-up at one place, in voxels; ``beyond`` outside."""
+def look_up(values, m, p, q, r, beyond):
+    """Trilinear look-up at one place, which the affine ``m`` takes to voxels; ``beyond`` outside."""
+    x = m[0, 0] * p + m[0, 1] * q + m[0, 2] * r + m[0, 3]
+    y = m[1, 0] * p + m[1, 1] * q + m[1, 2] * r + m[1, 3]
+    z = m[2, 0] * p + m[2, 1] * q + m[2, 2] * r + m[2, 3]
     ni, nj, nk = values.shape
     if x >= 0 and y >= 0 and z >= 0 and x <= ni - 1 and y <= nj - 1 and z <= nk - 1:
         return look_up_inside(values, x, y, z)
@@ -100,21 +103,14 @@ def _sample(values, m, beyond, out):
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             for k in range(out.shape[2]):
-                x = m[0, 0] * i + m[0, 1] * j + m[0, 2] * k + m[0, 3]
-                y = m[1, 0] * i + m[1, 1] * j + m[1, 2] * k + m[1, 3]
-                z = m[2, 0] * i + m[2, 1] * j + m[2, 2] * k + m[2, 3]
-                out[i, j, k] = look_up(values, x, y, z, beyond)
+                out[i, j, k] = look_up(values, m, i, j, k, beyond)
 
 
 @njit(nogil=True, cache=True)
 def _sample_places(values, m, beyond, places, out):
     """The same at places anywhere."""
     for n in range(places.shape[0]):
-        p, q, r = places[n, 0], places[n, 1], places[n, 2]
-        x = m[0, 0] * p + m[0, 1] * q + m[0, 2] * r + m[0, 3]
-        y = m[1, 0] * p + m[1, 1] * q + m[1, 2] * r + m[1, 3]
-        z = m[2, 0] * p + m[2, 1] * q + m[2, 2] * r + m[2, 3]
-        out[n] = look_up(values, x, y, z, beyond)
+        out[n] = look_up(values, m, places[n, 0], places[n, 1], places[n, 2], beyond)
 
 
 @njit(nogil=True, cache=True)

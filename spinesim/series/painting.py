@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,11 +47,13 @@ def paint_case(case: Case, method: Inpainting, network: Repainting | None = None
         return case
     told("painting")
     around, grid = case.surroundings or find_surroundings(case.after.image), case.after.grid
-    case = case.updated(unknown=_find_unknown(case, case.after.image, around.body_on(grid)))
+    body = around.body_on(grid)
+    case = case.updated(unknown=_find_unknown(case, case.after.image, body))
     if method == "none":
         return case
-    case = _with_noise(case, around.body_on(grid))
-    return case if network is None else repaint(case, lambda: around.body_on(grid), network, told)
+    case = _with_noise(case, body)
+    del body  # as large as the volume: a network needs the memory
+    return case if network is None else repaint(case, partial(around.body_on, grid), network, told)
 
 
 def _find_unknown(case: Case, after: Volume, body: Bool[np.ndarray, "i j k"]) -> Unknown:

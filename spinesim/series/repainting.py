@@ -228,7 +228,7 @@ def _paint_pieces(
     regions = list(find_regions(mask, grid.spacing_mm))
     for rank, region in enumerate(regions, start=1):
         box = with_context(region, grid.shape, grid.spacing_mm)
-        own = mask[box] & _mask_of(region, box)
+        own = mask[region].copy()
         if not own.any():
             continue
         numbers, known = image.voxels[box].copy(order="K"), unknown.reasons[box] != Reason.OUTSIDE
@@ -245,10 +245,9 @@ def _paint_pieces(
             device=work.device,
             told=_counted(told, rank, regions),
         )
-        inside = within(region, box)
-        stored = np.clip(image.stored(painted[inside]), *bounds).astype(image.voxels.dtype)
-        pieces.append(_Piece(region, own[inside], stored))
-        mask[box][own] = False
+        stored = np.clip(image.stored(painted[within(region, box)]), *bounds).astype(image.voxels.dtype)
+        pieces.append(_Piece(region, own, stored))
+        mask[region] = False
     return pieces
 
 
@@ -260,13 +259,6 @@ def _draw_noise(case: Case, box: Box) -> Float[np.ndarray, "a b c"]:
     white: Float[np.ndarray, "a b c"]
     (white,) = draw_carried_noise(sources, before.shape, start, after.shape, seed=case.seed)
     return white
-
-
-def _mask_of(region: Box, box: Box) -> Bool[np.ndarray, "i j k"]:
-    """Whether voxels of a box lie in a region inside it."""
-    inside = np.zeros([side.stop - side.start for side in box], dtype=bool)
-    inside[within(region, box)] = True
-    return inside
 
 
 def _counted(told: Told, rank: int, regions: Collection[Box]) -> Callable[[int, int], None]:
