@@ -22,7 +22,7 @@ from scipy.spatial.transform import Rotation
 
 from spinesim.anatomy.locate import estimate_spine
 from spinesim.anatomy.measure import measure_spine
-from spinesim.anatomy.memory import share_heap
+from spinesim.anatomy.memory import keep_modules, share_heap
 from spinesim.anatomy.reading import read_scan
 from spinesim.anatomy.scan import LabelMap, Scan
 from spinesim.anatomy.writing import read_field
@@ -80,8 +80,9 @@ Method = Callable[[Task], tuple[dict[str, Any], Callable[[], Outcome]]]
 
 
 def run_spinesim(task: Task, inpaint: Inpainting = "auto") -> tuple[dict[str, Any], Callable[[], Outcome]]:
-    """The whole of deform: from the files of a scan to the record, nothing packed; one heap, as the command has."""
+    """The whole of deform: from the files of a scan to the record, nothing packed; set up as by the command."""
     share_heap()
+    keep_modules()
     job = Job(task.ct, task.labels, ASKED, task.folder / "out", overwrite=True, compress=False, inpaint=inpaint)
     clock = Clock()
     case, files = run_job(job)

@@ -111,10 +111,12 @@ def run_and_tell(
     ct: Path | None, labels: Path | None, pathology: Any, target: Path, seed: int, options: dict[str, Any]
 ) -> None:
     """Run a job with the options of ``output_options`` and of reading (and a prompt), and say what came of it."""
+    from spinesim.anatomy.memory import keep_modules
     from spinesim.inpaint.brush import Brush
     from spinesim.series.case import OutputGrid
     from spinesim.series.job import Job, run_job
 
+    keep_modules()
     quiet = options.pop("quiet")
     if options.pop("allow_implausible", False):
         pathology = pathology.allowed()

@@ -14,7 +14,7 @@ from spinesim.deform.solids import build_solids
 from spinesim.deform.torch_kernels import open_device
 from spinesim.errors import ConfigError
 
-MOVED_MM, AGREED_MM = 5.0, 1e-3
+MOVED_MM, AGREED_MM, SAME_MM = 5.0, 1e-2, 1e-3
 """The field moves something by more than the first; both paths agree on it to the second."""
 
 
@@ -63,4 +63,4 @@ def test_the_flow_does_not_depend_on_where_the_world_begins(small_case):
         held = [(replace(moving, grid=grids[0]), motion), (replace(still, grid=grids[1]), None)]
         fields.append(follow_flow(held, output, FlowSettings()).displacement)
     assert np.abs(fields[0]).max() > 1.0
-    assert np.abs(fields[1] - fields[0]).max() < AGREED_MM
+    assert np.abs(fields[1] - fields[0]).max() < SAME_MM

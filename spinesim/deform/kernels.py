@@ -19,6 +19,10 @@ LANES = BRICK[0] * BRICK[1] * BRICK[2]
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
+PLANE_ERROR = np.float32(1e-5)
+"""Over a brick of points the distance to an anchor may be taken for a plane where that shifts less than this share of
+the motion from one anchor to another: less than a hundredth of a millimetre in all, in curves of 80 degrees."""
+
 
 @njit(inline="always")
 def _measure_distances(flat, offset, shape, spacing, m, points, base, share, distance):
@@ -52,9 +56,64 @@ def _measure_distances(flat, offset, shape, spacing, m, points, base, share, dis
         distance[n] += a + u * (c - a)
 
 
+@njit(inline="always")
+def _find_middle(points, middle):
+    """Overwrite ``middle`` with the mean of the lanes' points; the square of how far from it they reach."""
+    x, y, z, reach = ZERO, ZERO, ZERO, ZERO
+    for n in range(LANES):
+        x += points[0, n]
+        y += points[1, n]
+        z += points[2, n]
+    middle[0], middle[1], middle[2] = x / np.float32(LANES), y / np.float32(LANES), z / np.float32(LANES)
+    for n in range(LANES):
+        u, v, w = points[0, n] - middle[0], points[1, n] - middle[1], points[2, n] - middle[2]
+        reach = max(reach, u * u + v * v + w * w)
+    return reach
+
+
+@njit(inline="always")
+def _lay_plane(flat, offset, shape, spacing, m, point, plane):
+    """Overwrite ``plane`` with the distance of one point to one anchor, and with its gradient in the world."""
+    end = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
+    x = m[0, 0] * point[0] + m[0, 1] * point[1] + m[0, 2] * point[2] + m[0, 3]
+    y = m[1, 0] * point[0] + m[1, 1] * point[1] + m[1, 2] * point[2] + m[1, 3]
+    z = m[2, 0] * point[0] + m[2, 1] * point[1] + m[2, 2] * point[2] + m[2, 3]
+    p, q, r = min(max(x, ZERO), end[0]), min(max(y, ZERO), end[1]), min(max(z, ZERO), end[2])
+    ox, oy, oz = (x - p) * spacing[0], (y - q) * spacing[1], (z - r) * spacing[2]
+    beyond = np.sqrt(ox * ox + oy * oy + oz * oz)
+    i, j, k = np.floor(min(p, end[0] - ONE)), np.floor(min(q, end[1] - ONE)), np.floor(min(r, end[2] - ONE))
+    u, v, w = p - i, q - j, r - k
+    one, row = np.uintp(1), np.uintp(shape[2])
+    at = np.uintp(offset + (np.int64(i) * shape[1] + np.int64(j)) * shape[2] + np.int64(k))
+    a, b = flat[at], flat[at + row]
+    along = flat[at + one] - a, flat[at + row + one] - b
+    at += np.uintp(shape[1] * shape[2])
+    c, d = flat[at], flat[at + row]
+    farther = flat[at + one] - c, flat[at + row + one] - d
+    a, b, c, d = a + w * along[0], b + w * along[1], c + w * farther[0], d + w * farther[1]
+    near, far = a + v * (b - a), c + v * (d - c)
+    steep = along[0] + v * (along[1] - along[0]), farther[0] + v * (farther[1] - farther[0])
+    gi = far - near if ox == ZERO else ox * spacing[0] / beyond
+    gj = b - a + u * (d - c - b + a) if oy == ZERO else oy * spacing[1] / beyond
+    gk = steep[0] + u * (steep[1] - steep[0]) if oz == ZERO else oz * spacing[2] / beyond
+    plane[0] = beyond + near + u * (far - near)
+    for axis in range(3):
+        plane[axis + 1] = gi * m[0, axis] + gj * m[1, axis] + gk * m[2, axis]
+
+
+@njit(inline="always")
+def _weigh(squared, square):
+    """The power of a squared distance by which weights fall."""
+    return squared * squared if square else squared * np.sqrt(squared)
+
+
 @njit(parallel=True, cache=True)
 def carry_back(points, nearest, flat, offsets, shapes, spacings, softness, rest_from_now, step_back, power):
     """Carry points from t = 1 to t = 0, in place; all numbers are float32, those of ``offsets`` and ``shapes`` int64.
+
+    The distance to an anchor that hardly counts for a brick of points is looked up once, in their middle, with its
+    gradient: a distance curves by no more than one over itself, so that the error of the weight is known (twice the
+    square of reach over distance), and what it shifts is that times the weight's share of the nearest anchor's.
 
     Compiled without fast-math, which lets the compiler choose the order of sums: then a kernel just compiled and the
     same one loaded from the cache give numbers that differ in their last bits.
@@ -80,18 +139,32 @@ def carry_back(points, nearest, flat, offsets, shapes, spacings, softness, rest_
         lanes, base, share = np.empty((3, LANES), kind), np.empty(LANES, np.int32), np.empty((3, LANES), kind)
         moved, total = np.empty((3, LANES), kind), np.empty(LANES, kind)
         distance, least = np.empty(LANES, kind), np.full(LANES, 1e9, kind)
+        middle, planes = np.empty(3, kind), np.empty((anchors, 4), kind)
         for n in range(LANES):
             for axis in range(3):
                 lanes[axis, n] = points[min(block * LANES + n, points.shape[0] - 1), axis]
         for step in range(steps):
             total[:] = ZERO
             moved[:] = ZERO
+            squared_reach = _find_middle(lanes, middle)
+            reach, least_power = np.sqrt(squared_reach), np.float32(1e30)
+            for a in range(anchors):
+                _lay_plane(flat, offsets[a], shapes[a], spacings[a], rest_from_now[step, a], middle, planes[a])
+                farthest = planes[a, 0] + reach
+                least_power = min(least_power, _weigh(farthest * farthest + softness[a] * softness[a], square))
             for a in range(anchors):
                 m, b, soft = rest_from_now[step, a], step_back[step, a], softness[a] * softness[a]
-                _measure_distances(flat, offsets[a], shapes[a], spacings[a], m, lanes, base, share, distance)
+                nearer = planes[a, 0] - reach
+                q = nearer * nearer + soft
+                if nearer > reach and 2 * squared_reach * least_power < PLANE_ERROR * q * _weigh(q, square):
+                    height, x, y, z = planes[a, 0], planes[a, 1], planes[a, 2], planes[a, 3]
+                    height -= x * middle[0] + y * middle[1] + z * middle[2]
+                    for n in range(LANES):
+                        distance[n] = height + x * lanes[0, n] + y * lanes[1, n] + z * lanes[2, n]
+                else:
+                    _measure_distances(flat, offsets[a], shapes[a], spacings[a], m, lanes, base, share, distance)
                 for n in range(LANES):
-                    q = distance[n] * distance[n] + soft
-                    weight = ONE / (q * q) if square else ONE / (q * np.sqrt(q))
+                    weight = ONE / _weigh(distance[n] * distance[n] + soft, square)
                     x, y, z = lanes[0, n], lanes[1, n], lanes[2, n]
                     total[n] += weight
                     moved[0, n] += weight * (b[0, 0] * x + b[0, 1] * y + b[0, 2] * z + b[0, 3])

@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from spinesim.anatomy.levels import Level
 from spinesim.anatomy.scan import LabelMap
 from spinesim.anatomy.stretch import split_stretch
+from spinesim.anatomy.threads import map_threads
 
 if TYPE_CHECKING:
     from spinesim.series.case import Case
+
+FEWEST_VOXELS = 50
+"""Of less that is left of a bone nothing is told."""
 
 
 def bone_fidelity(case: Case) -> dict[str, tuple[float, float]]:
@@ -26,24 +31,27 @@ def bone_fidelity(case: Case) -> dict[str, tuple[float, float]]:
     -------
     dict
         Level name to (RMS, output volume over the volume that is meant, that of the input where nothing grows); levels
-        without 50 voxels left are not there.
+        of which hardly anything is left are not there.
     """
-    found, carriages = {}, case.deformation.carriages
-    voxel_in, voxel_out = case.before.grid.voxel_volume_mm3, case.after.grid.voxel_volume_mm3
-    for level, number in case.after.labels.numbers.items():
-        voxels = _voxels(case.after.labels, number)
-        if len(voxels) >= 50:
-            target = case.after.grid.to_world(voxels.astype(float))
-            motion, growth = carriages[level].motion[:3, :3], carriages[level].growth
-            _, stretch = split_stretch(motion)
-            sources = case.deformation.field.sources(case.after.grid, voxels)
-            meant = sources if stretch is None else sources @ stretch
-            pieces = [piece.holds(sources) for piece in carriages[level].pieces if not piece.yields]
-            kept = [piece for piece in pieces if piece.any()] or [np.ones(len(sources), dtype=bool)]
-            rms = max(rms_from_rigid(target[piece], meant[piece]) for piece in kept)
-            before = len(_voxels(case.before.labels, number)) * voxel_in * growth
-            found[level.name] = (rms, float(len(voxels) * voxel_out / before))
-    return found
+    numbers = case.after.labels.numbers
+    found = map_threads(lambda level: _fidelity(case, level, numbers[level]), numbers)
+    return {level.name: told for level, told in zip(numbers, found, strict=True) if told is not None}
+
+
+def _fidelity(case: Case, level: Level, number: int) -> tuple[float, float] | None:
+    """RMS distance and volume ratio of one bone; None where less than 50 voxels are left of it."""
+    before, after, carriage = case.before.labels, case.after.labels, case.deformation.carriages[level]
+    voxels = _voxels(after, number)
+    if len(voxels) < FEWEST_VOXELS:
+        return None
+    target, sources = after.grid.to_world(voxels.astype(float)), case.deformation.field.sources(after.grid, voxels)
+    _, stretch = split_stretch(carriage.motion[:3, :3])
+    meant = sources if stretch is None else sources @ stretch
+    pieces = [piece.holds(sources) for piece in carriage.pieces if not piece.yields]
+    kept = [piece for piece in pieces if piece.any()] or [np.ones(len(sources), dtype=bool)]
+    rms = max(rms_from_rigid(target[piece], meant[piece]) for piece in kept)
+    whole = np.count_nonzero(before.voxels[before.boxes[number]] == number) * before.grid.voxel_volume_mm3
+    return rms, float(len(voxels) * after.grid.voxel_volume_mm3 / (whole * carriage.growth))
 
 
 def _voxels(labels: LabelMap, number: int) -> np.ndarray:
