@@ -1,20 +1,14 @@
 """Flow and image look-up on a device of PyTorch give the numbers of the compiled loops."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from spinesim.anatomy.grid import Grid
-from spinesim.anatomy.plan import Motion
 from spinesim.deform.deformation import build_deformation, warp_scan
-from spinesim.deform.flow import FlowSettings, follow_flow
-from spinesim.deform.regions import measure_distances
 from spinesim.deform.solids import build_solids
 from spinesim.deform.torch_kernels import open_device
 from spinesim.errors import ConfigError
 
-MOVED_MM, AGREED_MM, SAME_MM = 5.0, 1e-2, 1e-3
+MOVED_MM, AGREED_MM = 5.0, 1e-2
 """The field moves something by more than the first; both paths agree on it to the second."""
 
 
@@ -47,20 +41,3 @@ def test_image_labels_and_mask_are_the_same_but_for_rounding(small_case, torch_p
 def test_a_device_that_is_not_there_is_refused(name):
     with pytest.raises(ConfigError, match=f"expected a device that PyTorch .* can use, got '{name}'"):
         open_device(name)
-
-
-def test_the_flow_does_not_depend_on_where_the_world_begins(small_case):
-    """Single precision would not tell a thousandth of a millimetre at 20 m."""
-    labels, spine, anchors = small_case.before.labels, small_case.before_spine, small_case.proposal.plan.anchors
-    first, last = anchors[0], anchors[-1]
-    moving, still = (measure_distances(labels, spine[anchor.level], anchor, 1.6) for anchor in (first, last))
-    fields = []
-    for begin_mm in (0.0, 20_000.0):
-        world = np.eye(4)
-        world[:3, 3] = begin_mm
-        output, *grids = (Grid(g.shape, world @ g.world_from_voxel) for g in (labels.grid, moving.grid, still.grid))
-        motion = Motion(first.motion.pivot + begin_mm, world @ first.motion.knots @ np.linalg.inv(world))
-        held = [(replace(moving, grid=grids[0]), motion), (replace(still, grid=grids[1]), None)]
-        fields.append(follow_flow(held, output, FlowSettings()).displacement)
-    assert np.abs(fields[0]).max() > 1.0
-    assert np.abs(fields[1] - fields[0]).max() < SAME_MM
