@@ -190,7 +190,7 @@ class _Flow:
     def refine(
         self, values: Float[np.ndarray, "i j k 3"], share: Float[np.ndarray, "i j k"], coarse: Grid, fine: Grid
     ) -> Float[np.ndarray, "a b c 3"]:
-        """Displacement on a finer grid: splined between the nodes of a coarse one, and followed to a share of the way."""
+        """Displacement on a finer grid: splined between the nodes of a coarse one, and followed in part."""
         displacement = _refine(values, coarse, fine)
         self.carry(fine, _refine(share[..., None], coarse, fine, order=1)[..., 0], displacement)
         return displacement
