@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float, Shaped
 from numba import njit, prange
@@ -42,25 +44,33 @@ def sample_places(
     return out
 
 
-def mean_of_sheets(
-    values: Shaped[np.ndarray, "i j k"],
-    sheet: Float[np.ndarray, "rows columns 3"],
-    steps: Float[np.ndarray, "n 3"],
-    beyond: float,
-) -> Float[np.ndarray, "rows columns"]:
-    """Mean, float32, of what is looked up trilinearly on a sheet and on others beside it; ``beyond`` outside.
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """Places in rows, in voxels: each row starts where it will, and all go on by the same step."""
 
-    Parameters
-    ----------
-    values : (i, j, k) array
-        Numbers of any kind.
-    sheet : (rows, columns, 3) array
-        Where to look, in voxels.
-    steps : (n, 3) array
-        From the sheet to each that counts, in voxels.
-    """
-    out = np.empty(sheet.shape[:2], dtype=np.float32)
-    _mean_of_sheets(values, np.ascontiguousarray(sheet), np.ascontiguousarray(steps), float(beyond), out)
+    starts: Float[np.ndarray, "rows 3"]
+    step: Float[np.ndarray, " 3"]
+    columns: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return len(self.starts), self.columns
+
+
+def mean_of_sheets(
+    values: Shaped[np.ndarray, "i j k"], sheet: Sheet, beside: Float[np.ndarray, "n 3"], beyond: float
+) -> Float[np.ndarray, "rows columns"]:
+    """Mean, float32, of what is looked up trilinearly on sheets so many voxels beside one; ``beyond`` outside."""
+    out = np.empty(sheet.shape, dtype=np.float32)
+    _mean_of_sheets(values, sheet.starts, sheet.step, np.ascontiguousarray(beside), np.float32(beyond), out)
+    return out
+
+
+def nearest_on_sheet(values: Shaped[np.ndarray, "i j k"], sheet: Sheet) -> Shaped[np.ndarray, "rows columns"]:
+    """The number of the voxel nearest to each place of a sheet; 0 outside."""
+    out = np.empty(sheet.shape, dtype=values.dtype)
+    _nearest_on_sheet(values, sheet.starts, sheet.step, out)
     return out
 
 
@@ -114,27 +124,40 @@ def _sample_places(values, m, beyond, places, out):
 
 
 @njit(nogil=True, cache=True)
-def _mean_of_sheets(values, sheet, steps, beyond, out):
+def _mean_of_sheets(values, starts, step, beside, beyond, out):
     a, b, c = values.shape
+    one = np.float32(1)
     for row in range(out.shape[0]):
         for column in range(out.shape[1]):
-            total = 0.0
-            for step in range(len(steps)):
-                x = sheet[row, column, 0] + steps[step, 0]
-                y = sheet[row, column, 1] + steps[step, 1]
-                z = sheet[row, column, 2] + steps[step, 2]
+            total = np.float32(0)
+            for sheet in range(len(beside)):
+                x = starts[row, 0] + column * step[0] + beside[sheet, 0]
+                y = starts[row, 1] + column * step[1] + beside[sheet, 1]
+                z = starts[row, 2] + column * step[2] + beside[sheet, 2]
                 if not (0 <= x <= a - 1 and 0 <= y <= b - 1 and 0 <= z <= c - 1):
                     total += beyond
                     continue
                 i, j, k = min(int(x), max(a - 2, 0)), min(int(y), max(b - 2, 0)), min(int(z), max(c - 2, 0))
                 p, q, r = min(i + 1, a - 1), min(j + 1, b - 1), min(k + 1, c - 1)
-                x, y, z = x - i, y - j, z - k
-                near = (1 - x) * values[i, j, k] + x * values[p, j, k]
-                beside = (1 - x) * values[i, q, k] + x * values[p, q, k]
-                above = (1 - x) * values[i, j, r] + x * values[p, j, r]
-                across = (1 - x) * values[i, q, r] + x * values[p, q, r]
-                total += (1 - z) * ((1 - y) * near + y * beside) + z * ((1 - y) * above + y * across)
-            out[row, column] = total / len(steps)
+                u, v, w = np.float32(x - i), np.float32(y - j), np.float32(z - k)
+                near = (one - u) * np.float32(values[i, j, k]) + u * np.float32(values[p, j, k])
+                nextto = (one - u) * np.float32(values[i, q, k]) + u * np.float32(values[p, q, k])
+                above = (one - u) * np.float32(values[i, j, r]) + u * np.float32(values[p, j, r])
+                across = (one - u) * np.float32(values[i, q, r]) + u * np.float32(values[p, q, r])
+                total += (one - w) * ((one - v) * near + v * nextto) + w * ((one - v) * above + v * across)
+            out[row, column] = total / np.float32(len(beside))
+
+
+@njit(nogil=True, cache=True)
+def _nearest_on_sheet(values, starts, step, out):
+    a, b, c = values.shape
+    for row in range(out.shape[0]):
+        for column in range(out.shape[1]):
+            x = starts[row, 0] + column * step[0]
+            y = starts[row, 1] + column * step[1]
+            z = starts[row, 2] + column * step[2]
+            inside = 0 <= x <= a - 1 and 0 <= y <= b - 1 and 0 <= z <= c - 1
+            out[row, column] = values[int(x + 0.5), int(y + 0.5), int(z + 0.5)] if inside else 0
 
 
 @njit(parallel=True, cache=True)

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, UInt, UInt8
-from scipy import ndimage
+from jaxtyping import Float, UInt8
 from scipy.interpolate import PchipInterpolator
 
 from spinesim.anatomy.grid import apply_affine
-from spinesim.anatomy.sampling import mean_of_sheets
-from spinesim.anatomy.scan import LabelMap, Scan, Volume, read_only
+from spinesim.anatomy.sampling import Sheet, mean_of_sheets, nearest_on_sheet
+from spinesim.anatomy.scan import LabelMap, Scan, read_only
 from spinesim.anatomy.vertebra import Spine, Vector
 
 PIXEL_MM = 0.8
@@ -155,36 +154,23 @@ def _reformat(
     corners = scan.grid.corners() @ view.plane(patient_axes)
     (left, lower), (right, upper) = corners.min(axis=0), corners.max(axis=0)
     across, heights = np.arange(left, right + PIXEL_MM / 2, PIXEL_MM), np.arange(upper, lower - PIXEL_MM / 2, -PIXEL_MM)
-    sheet = np.empty((len(heights), len(across), 3))
-    sheet[...] = centre_line(spine, patient_axes)(heights)[:, None, :]
-    sheet[..., view.leftward] = -across
-    voxels = apply_affine(scan.grid.voxel_from_world, sheet @ patient_axes.T)
-    levels = _sample_levels(scan.labels, voxels)
-    grown = None if masses is None else _sample_numbers(masses, voxels)
+    line = centre_line(spine, patient_axes)(heights)
+    line[:, view.leftward] = -across[0]
+    starts = apply_affine(scan.grid.voxel_from_world, line @ patient_axes.T)
+    voxels_from_mm = scan.grid.voxel_from_world[:3, :3] @ patient_axes
+    sheet = Sheet(starts, -PIXEL_MM * voxels_from_mm[:, view.leftward], len(across))
+    levels = _sample_levels(scan.labels, sheet)
+    grown = None if masses is None else nearest_on_sheet(masses.voxels, sheet)
     if scan.image is None:
         return Reformation(view, patient_axes, across, heights, levels, masses=grown)
-    through = scan.grid.voxel_from_world[:3, :3] @ patient_axes[:, view.depth]
-    hu = _sample_slab(scan.image, voxels, through)
+    beside = np.linspace(-SLAB_MM / 2, SLAB_MM / 2, SLAB_SHEETS)[:, None] * voxels_from_mm[:, view.depth]
+    hu = scan.image.hu(mean_of_sheets(scan.image.voxels, sheet, beside, scan.image.air))
     return Reformation(view, patient_axes, across, heights, levels, hu, grown)
 
 
-def _sample_levels(labels: LabelMap, voxels: Float[np.ndarray, "rows columns 3"]) -> UInt8[np.ndarray, "rows columns"]:
-    """Rank of the level at each voxel coordinate, by nearest neighbour; 0 outside and between the levels."""
+def _sample_levels(labels: LabelMap, sheet: Sheet) -> UInt8[np.ndarray, "rows columns"]:
+    """Rank of the level at each place of a sheet, by nearest neighbour; 0 outside and between the levels."""
     rank = np.zeros(max((0, *labels.present)) + 1, dtype=np.uint8)
     for level, number in labels.numbers.items():
         rank[number] = level
-    return rank[_sample_numbers(labels, voxels)]
-
-
-def _sample_numbers(labels: LabelMap, voxels: Float[np.ndarray, "rows columns 3"]) -> UInt[np.ndarray, "rows columns"]:
-    """Label number at each voxel coordinate, by nearest neighbour; 0 outside."""
-    places = np.moveaxis(voxels, -1, 0)
-    return ndimage.map_coordinates(labels.voxels, places, order=0, cval=0, prefilter=False)
-
-
-def _sample_slab(
-    image: Volume, voxels: Float[np.ndarray, "rows columns 3"], through: Vector
-) -> Float[np.ndarray, "rows columns"]:
-    """Mean HU over the slab's sheets, each sampled linearly; ``through`` is a millimetre of depth in voxels."""
-    steps = np.linspace(-SLAB_MM / 2, SLAB_MM / 2, SLAB_SHEETS)[:, None] * through
-    return image.hu(mean_of_sheets(image.voxels, voxels, steps, image.air))
+    return rank[nearest_on_sheet(labels.voxels, sheet)]
