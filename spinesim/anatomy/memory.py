@@ -23,9 +23,11 @@ def share_heap() -> None:
 
 
 def keep_modules() -> None:
-    """Tell Python's collector that what is there by now stays, so that it looks through it no more.
+    """Tell Python's collector that what is there at the first call stays, so that it looks through it no more.
 
     The modules of a case make 150,000 objects, and looking through them takes a tenth of a second in which no other
-    thread runs Python. For programs to call when they have imported what they need.
+    thread runs Python. For programs to call when they have imported what they need; a later call changes nothing, since
+    what is there by then may be garbage.
     """
-    gc.freeze()
+    if not gc.get_freeze_count():
+        gc.freeze()
