@@ -46,7 +46,7 @@ def sample_places(
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """Places in rows, in voxels: each row starts where it will, and all go on by the same step."""
+    """Places in rows: each row starts where it will (in voxels), and all go on by the same step (in voxels)."""
 
     starts: Float[np.ndarray, "rows 3"]
     step: Float[np.ndarray, " 3"]
@@ -61,14 +61,26 @@ class Sheet:
 def mean_of_sheets(
     values: Shaped[np.ndarray, "i j k"], sheet: Sheet, beside: Float[np.ndarray, "n 3"], beyond: float
 ) -> Float[np.ndarray, "rows columns"]:
-    """Mean, float32, of what is looked up trilinearly on sheets so many voxels beside one; ``beyond`` outside."""
+    """Mean, float32, of what is looked up trilinearly on several sheets; ``beyond`` outside.
+
+    Parameters
+    ----------
+    values : (i, j, k) array
+        Numbers of any kind.
+    sheet : Sheet
+        Where to look.
+    beside : (n, 3) array
+        From the sheet to each that counts, in voxels.
+    beyond : float
+        What lies outside the centres of the outermost voxels.
+    """
     out = np.empty(sheet.shape, dtype=np.float32)
     _mean_of_sheets(values, sheet.starts, sheet.step, np.ascontiguousarray(beside), np.float32(beyond), out)
     return out
 
 
 def nearest_on_sheet(values: Shaped[np.ndarray, "i j k"], sheet: Sheet) -> Shaped[np.ndarray, "rows columns"]:
-    """The number of the voxel nearest to each place of a sheet; 0 outside."""
+    """The number of the voxel nearest to each place of a sheet; 0 outside the centres of the outermost ones."""
     out = np.empty(sheet.shape, dtype=values.dtype)
     _nearest_on_sheet(values, sheet.starts, sheet.step, out)
     return out
@@ -130,10 +142,10 @@ def _mean_of_sheets(values, starts, step, beside, beyond, out):
     for row in range(out.shape[0]):
         for column in range(out.shape[1]):
             total = np.float32(0)
-            for sheet in range(len(beside)):
-                x = starts[row, 0] + column * step[0] + beside[sheet, 0]
-                y = starts[row, 1] + column * step[1] + beside[sheet, 1]
-                z = starts[row, 2] + column * step[2] + beside[sheet, 2]
+            for n in range(len(beside)):
+                x = starts[row, 0] + column * step[0] + beside[n, 0]
+                y = starts[row, 1] + column * step[1] + beside[n, 1]
+                z = starts[row, 2] + column * step[2] + beside[n, 2]
                 if not (0 <= x <= a - 1 and 0 <= y <= b - 1 and 0 <= z <= c - 1):
                     total += beyond
                     continue
@@ -141,10 +153,10 @@ def _mean_of_sheets(values, starts, step, beside, beyond, out):
                 p, q, r = min(i + 1, a - 1), min(j + 1, b - 1), min(k + 1, c - 1)
                 u, v, w = np.float32(x - i), np.float32(y - j), np.float32(z - k)
                 near = (one - u) * np.float32(values[i, j, k]) + u * np.float32(values[p, j, k])
-                nextto = (one - u) * np.float32(values[i, q, k]) + u * np.float32(values[p, q, k])
+                aside = (one - u) * np.float32(values[i, q, k]) + u * np.float32(values[p, q, k])
                 above = (one - u) * np.float32(values[i, j, r]) + u * np.float32(values[p, j, r])
                 across = (one - u) * np.float32(values[i, q, r]) + u * np.float32(values[p, q, r])
-                total += (one - w) * ((one - v) * near + v * nextto) + w * ((one - v) * above + v * across)
+                total += (one - w) * ((one - v) * near + v * aside) + w * ((one - v) * above + v * across)
             out[row, column] = total / np.float32(len(beside))
 
 

@@ -26,8 +26,8 @@ COARSE_MM = 6.0
 """Where the field is smooth the flow is followed on nodes this far apart, splined between."""
 
 ROUGH_MM = 0.4
-"""Where the fourth difference between those nodes is so large, the spline is off by some hundredths of a millimetre:
-from here on finer nodes are followed too, to the full where it is twice as large."""
+"""From this fourth difference between those nodes on, finer nodes are followed too, to the full where it is twice as
+large. By the theory of splines they would be 0.005 mm off along an axis; some hundredths were measured."""
 
 CLOSE_MM = 6.0
 """Farther than this from every anchor the spline may be off by more, in proportion to the distance."""
@@ -41,7 +41,8 @@ FINEST_MM = 1.5
 """Nodes are never laid closer than this."""
 
 DETAIL_REACH_MM = 12.0
-"""Nodes whose source lies nearer than this to a part of a bone, or to a region, are followed, and laid closer."""
+"""Nodes whose source lies nearer than this to a part of a bone, or to a region, and those beside them, are followed,
+and laid closer."""
 
 SPLINE_MARGIN = 12
 """Nodes by which a grid is carried on before a spline is laid through it, so that its edge does not matter."""
@@ -105,29 +106,29 @@ def follow_flow(anchors: Sequence[Held], output: Grid, settings: FlowSettings, d
     middle = output.corners().mean(axis=0)
     flow = _Flow(_carrier(anchors, settings, middle, device), middle)
     coarse = field_grid(output, max(COARSE_MM, 2 * settings.spacing_mm))
-    rough = np.zeros((*coarse.shape, 3), dtype=np.float32)
-    index, came = flow.carry(coarse, np.ones(coarse.shape, dtype=np.float32), rough)
+    sparse = np.zeros((*coarse.shape, 3), dtype=np.float32)
+    index, reached = flow.carry(coarse, np.ones(coarse.shape, dtype=np.float32), sparse)
     nearest = np.empty(coarse.shape, dtype=np.float32)
-    nearest.ravel()[index] = came
+    nearest.ravel()[index] = reached
     grid = field_grid(output, settings.spacing_mm)
     divided = [region for region, _ in anchors if region.divided]
-    share = _share_to_follow(rough, nearest)
+    share = _share_to_follow(sparse, nearest)
     if divided:
-        share = np.maximum(share, _about(divided, coarse, rough))
-    displacement = flow.refine(rough, share, coarse, grid)
+        share = np.maximum(share, _mark_about(divided, coarse, sparse))
+    displacement = flow.refine(sparse, share, coarse, grid)
     if not divided or settings.detail_mm >= settings.spacing_mm:
         return Field(displacement, grid)
     fine = field_grid(output, settings.detail_mm)
-    return Field(flow.refine(displacement, _about(divided, grid, displacement), grid, fine), fine)
+    return Field(flow.refine(displacement, _mark_about(divided, grid, displacement), grid, fine), fine)
 
 
-def _about(
+def _mark_about(
     regions: Sequence[DistanceMap], grid: Grid, displacement: Float[np.ndarray, "i j k 3"]
 ) -> Float[np.ndarray, "i j k"]:
     """1 at the nodes whose source lies near one of some regions, and at those beside them."""
     nodes = grid.to_world(np.stack(np.unravel_index(np.arange(grid.size), grid.shape), axis=1).astype(float))
     sources = nodes + displacement.reshape(-1, 3)
-    # rounded: distances are multiples of the voxel size at many nodes, and no device shall decide them otherwise
+    # rounded: distances are multiples of the voxel size at many nodes, and no last bit shall decide for these
     close = np.any([np.round(region.at(sources), 2) < DETAIL_REACH_MM for region in regions], axis=0)
     return ndimage.binary_dilation(close.reshape(grid.shape), structure=np.ones((3, 3, 3))).astype(np.float32)
 
@@ -138,7 +139,8 @@ def _share_to_follow(
     """How much finer nodes about each one are to follow the flow themselves, 0 to 1, by how rough the field is there.
 
     It rises without a step, so that no last bit decides for a node. Along each axis the error of a cubic spline is at
-    most 5/384 of the fourth difference (Hall and Meyer 1976, J Approx Theory 16:105-122).
+    most 5/384 of the fourth derivative times the fourth power of the step (Hall and Meyer 1976, J Approx Theory
+    16:105-122), which the fourth difference of the nodes estimates.
     """
     differences = map_threads(
         lambda axis: ndimage.correlate1d(displacement, FOURTH_DIFFERENCE, axis, mode="nearest"), range(3)

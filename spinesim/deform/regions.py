@@ -34,7 +34,7 @@ class DistanceMap:
     """Distance in mm to an anchor's region, 0 inside, on a block of voxels that surrounds it.
 
     ``softness_mm`` is the epsilon of its weight: small, and the region moves exactly as its anchor does. ``divided``
-    tells that it is a part of a bone.
+    tells that it is a part of a bone, or a region beside one.
     """
 
     distance: Float[np.ndarray, "i j k"]

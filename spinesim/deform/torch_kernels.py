@@ -1,8 +1,8 @@
 """The loops of ``kernels`` on a device of PyTorch, for machines with a GPU: the same formulas.
 
-Positions of the flow are double precision here and single precision there, where anchors that hardly count are looked
-up once for several points, so sources agree to 1e-2 mm; a voxel whose value falls on a half may be rounded the other
-way.
+Positions of the flow are double precision here and single precision there; there, too, anchors that hardly count are
+looked up once for several points. So sources agree to 1e-2 mm; a voxel whose value falls on a half may be rounded the
+other way.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from spinesim.series.case import Case
 
 FEWEST_VOXELS = 50
-"""Of less that is left of a bone nothing is told."""
+"""A bone of which fewer are left is not told of."""
 
 
 def bone_fidelity(case: Case) -> dict[str, tuple[float, float]]:
@@ -34,12 +34,12 @@ def bone_fidelity(case: Case) -> dict[str, tuple[float, float]]:
         of which hardly anything is left are not there.
     """
     numbers = case.after.labels.numbers
-    found = map_threads(lambda level: _fidelity(case, level, numbers[level]), numbers)
+    found = map_threads(lambda level: _measure_bone(case, level, numbers[level]), numbers)
     return {level.name: told for level, told in zip(numbers, found, strict=True) if told is not None}
 
 
-def _fidelity(case: Case, level: Level, number: int) -> tuple[float, float] | None:
-    """RMS distance and volume ratio of one bone; None where less than 50 voxels are left of it."""
+def _measure_bone(case: Case, level: Level, number: int) -> tuple[float, float] | None:
+    """RMS distance and volume ratio of one bone; None where fewer than ``FEWEST_VOXELS`` are left."""
     before, after, carriage = case.before.labels, case.after.labels, case.deformation.carriages[level]
     voxels = _voxels(after, number)
     if len(voxels) < FEWEST_VOXELS:

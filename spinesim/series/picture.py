@@ -28,7 +28,7 @@ from spinesim.series.reformat import CORONAL, Reformation, centre_line, curved_c
 
 WIDTH_PX, MOST_HEIGHT_PX, DPI = 1600, 1100, 100
 SIDE_PX, HEADER_PX, FOOTER_PX, GAP_PX = 24, 100, 92, 16
-PACKED = 2
+PACK_LEVEL = 2
 """Of zlib's levels 1 to 9: 6 takes three times as long for a tenth less."""
 
 WINDOW_HU = (-250.0, 650.0)
@@ -122,7 +122,9 @@ def draw_case(
     _draw_scale_bar(figure.axes[0], windows[0])
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(path, "PNG", compress_level=PACKED)
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(
+        path, "PNG", compress_level=PACK_LEVEL, dpi=(DPI, DPI)
+    )
 
 
 def _arrange(panels: list[Panel]) -> tuple[list[Window], list[Place], int]:
