@@ -25,7 +25,7 @@ from spinesim.anatomy.plan import Mass
 from spinesim.anatomy.scan import AIR_HU, LabelMap, Scan
 from spinesim.anatomy.vertebra import Vector
 from spinesim.pathology.proposal import Goals, goals_of
-from spinesim.series.picture import BONE, DPI, GROUND, INK, MASS_COLOUR, SIDE_PX, WIDTH_PX, trace
+from spinesim.series.picture import BONE, DPI, GROUND, INK, MASS_COLOUR, SIDE_PX, WIDTH_PX, trace, write_figure
 from spinesim.series.reformat import AXIAL, CORONAL, SAGITTAL, View
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def draw_lesions(case: Case, title: str, path: Path) -> None:
             place = (left_px / WIDTH_PX, lower_px / height_px, PANEL_PX / WIDTH_PX, PANEL_PX / height_px)
             _draw_panel(figure.add_axes(place), case, lesion, view, when)
         _draw_scale_bar(figure.axes[6 * row], lesion.reach_mm)
-    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None}, pil_kwargs={"compress_level": 3})
+    write_figure(figure, path)
 
 
 def find_lesions(case: Case) -> Iterator[Grown]:

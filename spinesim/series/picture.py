@@ -120,11 +120,15 @@ def draw_case(
     for panel, window, place in zip(panels, windows, places, strict=True):
         _draw_panel(figure.add_axes(place), panel, window)
     _draw_scale_bar(figure.axes[0], windows[0])
+    write_figure(figure, path)
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a figure on an opaque ground as a PNG file of ``DPI``; same figure, same bytes."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(
-        path, "PNG", compress_level=PACK_LEVEL, dpi=(DPI, DPI)
-    )
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    picture.save(path, "PNG", compress_level=PACK_LEVEL, dpi=(DPI, DPI))
 
 
 def _arrange(panels: list[Panel]) -> tuple[list[Window], list[Place], int]:
